@@ -1,0 +1,278 @@
+"""Builds the worker and wires it once: `faststream run worker.app:app`, or `worker.app:create_app` with `--factory`."""
+
+import asyncio
+import logging
+import os
+import platform
+import threading
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from faststream import FastStream
+from faststream.kafka import KafkaBroker
+from faststream.specification import AsyncAPI
+
+from worker import __version__
+from worker.contracts.outbound import EmotionEvent, EscalationEvent, ModelInfo
+from worker.core.escalation import EscalationPolicy, EscalationStates, parse_escalation_policy
+from worker.core.events import EventBuilder
+from worker.core.failures import ConfigurationError, WorkerError
+from worker.core.records import TopicPartition
+from worker.core.rejection_flood import RejectionWindow
+from worker.inference.executor import InferenceExecutor
+from worker.inference.model_bundle import ModelBundle, load_model_bundle
+from worker.inference.onnx_classifier import OnnxClassifier
+from worker.kafka.broker_watch import BrokerWatch
+from worker.kafka.committer import KafkaCommitter
+from worker.kafka.publisher import KafkaPublisher
+from worker.kafka.rebalance import DrainOnRevoke, PollInProgress
+from worker.kafka.subscriber import SubscriptionSettings, subscribe
+from worker.kafka.topics import TopicNames, wait_for_topics
+from worker.pipeline import Pipeline, Scorer
+from worker.settings import Settings, load_settings, unknown_variables
+from worker.telemetry.health import Health, HealthServer
+from worker.telemetry.logs import configure_logs
+from worker.telemetry.metrics import Metrics
+
+_REJECTION_WINDOW = 1000
+_BEAT_S = 1.0
+_DRAIN_MARGIN_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastStream:
+    """Return the worker, ready to run. Raises `WorkerError` when settings, policy or bundle can't be used.
+
+    Running it ends with `SystemExit` and a sentence when the worker can't do its job any more.
+    """
+    settings = settings or load_settings()
+    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    return _Worker(settings).app
+
+
+def load_escalation_policy(settings: Settings) -> EscalationPolicy:
+    """Return the policy of the file that the settings name. Raises `ConfigurationError`."""
+    path = settings.escalation_policy
+    try:
+        return parse_escalation_policy(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"RUGO_ESCALATION_POLICY: can't read {path}: {error}") from error
+
+
+def topic_names(settings: Settings) -> TopicNames:
+    """Return the names of the four topics."""
+    return TopicNames(
+        input=settings.input_topic,
+        emotions=settings.emotions_topic,
+        escalations=settings.escalations_topic,
+        dead_letter=settings.dead_letter_topic,
+    )
+
+
+def build_inference(settings: Settings, bundle: ModelBundle) -> InferenceExecutor:
+    """Return the executor of the bundle's model."""
+    return InferenceExecutor(
+        OnnxClassifier(bundle, threads=settings.inference_threads),
+        max_padded_tokens=settings.max_padded_tokens,
+        max_texts=settings.max_micro_batch,
+    )
+
+
+class _Worker:
+    """Holds the parts together for as long as the app runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._names = topic_names(settings)
+        self._failure: WorkerError | None = None
+        self._metrics = Metrics()
+        self._polls = PollInProgress()
+        self._watch = BrokerWatch(settings.bootstrap_servers, deadline_s=settings.broker_deadline_s)
+        self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
+        client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
+        self._publisher = KafkaPublisher(settings.bootstrap_servers, deadline_s=settings.broker_deadline_s, client_id=client_id)
+        policy = load_escalation_policy(settings)
+        self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
+        self._bundle = load_model_bundle(settings.model)
+        self._inference = build_inference(settings, self._bundle)
+        self._broker = self._build_broker(client_id)
+        self._subscriber = self._subscribe(self._build_pipeline(policy))
+        self._background: list[asyncio.Task[None]] = []
+        self.app = FastStream(
+            self._broker,
+            logger=logging.getLogger("faststream"),
+            lifespan=self._lifespan,
+            on_startup=[self._wait_for_broker],
+            after_startup=[self._start_watching],
+            on_shutdown=[self._begin_stop],
+            specification=_specification(),
+        )
+        self._http = HealthServer(
+            settings.http_host,
+            settings.http_port,
+            health=self._health,
+            registry=self._metrics.registry,
+            asyncapi=lambda: self.app.schema.to_specification().to_jsonable(),
+        )
+
+    def _build_broker(self, client_id: str) -> KafkaBroker:
+        broker = KafkaBroker(
+            self._settings.bootstrap_servers.split(","),
+            client_id=client_id,
+            consumer_only=True,  # events go out through a producer of our own
+            allow_auto_create_topics=False,
+            request_timeout_ms=20_000,
+            retry_backoff_ms=500,
+            graceful_timeout=max(1.0, self._settings.stop_deadline_s - _DRAIN_MARGIN_S),
+            logger=logging.getLogger("faststream.kafka"),
+            log_level=logging.DEBUG,
+        )
+        _describe_outputs(broker, self._names)
+        return broker
+
+    def _build_pipeline(self, policy: EscalationPolicy) -> Pipeline:
+        manifest = self._bundle.manifest
+        return Pipeline(
+            self._inference,
+            Scorer.of_bundle(self._bundle, weights=policy.weights),
+            states=self._states,
+            events=EventBuilder(
+                emotions_topic=self._names.emotions,
+                escalations_topic=self._names.escalations,
+                dead_letter_topic=self._names.dead_letter,
+                model=ModelInfo(name=manifest.name, version=manifest.version, digest=self._bundle.digest),
+                worker_version=__version__,
+                publishes_probabilities=self._settings.publish_probabilities,
+            ),
+            flood=RejectionWindow(max_share=self._settings.max_rejected_share, window=_REJECTION_WINDOW),
+            publisher=self._publisher,
+            committer=KafkaCommitter(
+                lambda: self._subscriber.consumer,
+                bootstrap_servers=self._settings.bootstrap_servers,
+                deadline_s=self._settings.broker_deadline_s,
+                on_commit_lost=self._metrics.commits_lost.inc,
+            ),
+            metrics=self._metrics,
+            now=lambda: datetime.now(UTC),
+        )
+
+    def _subscribe(self, pipeline: Pipeline) -> Any:
+        settings = self._settings
+        return subscribe(
+            self._broker,
+            SubscriptionSettings(
+                topic=settings.input_topic,
+                group_id=settings.group_id,
+                max_poll_records=settings.max_poll_records,
+                poll_timeout_ms=settings.poll_timeout_ms,
+                fetch_max_wait_ms=settings.fetch_max_wait_ms,
+                session_timeout_ms=settings.session_timeout_ms,
+                rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            ),
+            process_poll=pipeline.process_poll,
+            polls=self._polls,
+            listener=DrainOnRevoke(
+                self._polls,
+                timeout_s=settings.rebalance_timeout_ms / 1000 - _DRAIN_MARGIN_S,
+                on_revoked=self._forget,
+                on_assigned=self._note_assigned,
+            ),
+            on_failure=self._fail,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        for name, nearest in unknown_variables().items():
+            _log.warning("unknown setting is ignored", variable=name, did_you_mean=nearest)
+        watchdog = threading.Timer(self._settings.stop_deadline_s, os._exit, args=(1,))
+        watchdog.daemon = True
+        self._watchdog = watchdog
+        self._http.start()
+        self._background.append(asyncio.create_task(self._beat()))
+        try:
+            await self._inference.classify(["проверка"])
+            self._health.is_model_warm = True
+            _log.info("model is warm", model=self._bundle.manifest.name, digest=self._bundle.digest, http_port=self._http.port)
+            yield
+            if self._failure is not None:
+                raise self._failure
+        except WorkerError as error:
+            raise SystemExit(f"rugo-worker: {error}") from error
+        finally:
+            await self._clean_up()
+            watchdog.cancel()
+
+    async def _clean_up(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await self._publisher.stop()
+        self._inference.close()
+        self._http.stop()
+
+    async def _wait_for_broker(self) -> None:
+        settings = self._settings
+        await wait_for_topics(settings.bootstrap_servers, self._names, deadline_s=settings.broker_deadline_s)
+        await self._publisher.start()
+
+    async def _start_watching(self) -> None:
+        self._background.append(asyncio.create_task(self._watch.run(self._fail)))
+
+    async def _begin_stop(self) -> None:
+        self._health.is_stopping = True
+        self._watchdog.start()
+
+    async def _beat(self) -> None:
+        while True:
+            self._health.beat()
+            await asyncio.sleep(_BEAT_S)
+
+    def _fail(self, error: Exception) -> None:
+        """Stop the app; the first failure is the one that is told."""
+        if self._failure is None:
+            known = isinstance(error, WorkerError)
+            if not known:
+                _log.error("unexpected failure: this is a bug of the worker", exc_info=error)
+            self._failure = error if isinstance(error, WorkerError) else WorkerError(f"{type(error).__name__}: see the log")
+        self.app.exit()
+
+    def _note_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._metrics.rebalances.inc()
+        self._metrics.assigned_partitions.set(len(partitions))
+        self._health.assigned_partitions = len(partitions)
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        self._states.forget_partitions(partitions)
+        self._health.assigned_partitions = 0
+
+
+def _describe_outputs(broker: KafkaBroker, names: TopicNames) -> None:
+    # Publishers that publish nothing: they put the output topics into the AsyncAPI document.
+    broker.publisher(names.emotions, schema=EmotionEvent, title="emotion events", description="The emotions of every message.")
+    broker.publisher(
+        names.escalations, schema=EscalationEvent, title="escalation events", description="Chats to give to another operator."
+    )
+    broker.publisher(
+        names.dead_letter, schema=bytes, title="dead letters", description="What could not be read, byte for byte, and why."
+    )
+
+
+def _specification() -> AsyncAPI:
+    return AsyncAPI(
+        title="rugo-worker",
+        version=__version__,
+        description="Hears the client's tone in Russian support chats and tells when to change the operator.",
+    )
+
+
+def __getattr__(name: str) -> FastStream:
+    # `worker.app:app` is built when it is asked for, so that importing this module does no work.
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return create_app()
+    except WorkerError as error:
+        raise SystemExit(f"rugo-worker: {error}") from error

@@ -1,0 +1,1 @@
+"""What travels on the topics: the shapes that producers and consumers rely on."""

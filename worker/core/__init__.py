@@ -1,0 +1,1 @@
+"""The decisions: pure functions and state machines without a clock, a thread, a log or a network."""

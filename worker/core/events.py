@@ -1,0 +1,139 @@
+"""From verdicts to what is published: emotion events, escalation events and dead letters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from worker.contracts import dead_letter
+from worker.contracts.inbound import ChatMessage
+from worker.contracts.outbound import Emotion, EmotionEvent, EscalationEvent, Evidence, ModelInfo, Source
+from worker.core.escalation import EscalationDecision, JudgedMessage
+from worker.core.labels import tone_of
+from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
+from worker.core.scoring import LabelProbability
+
+_LATEST_TIMESTAMP_MS = 253_402_300_799_000  # the last second that datetime can hold
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredMessage:
+    """A chat message with what the model heard in it. `probabilities` has one entry a label."""
+
+    decoded: Decoded
+    emotions: tuple[LabelProbability, ...]
+    negativity: float
+    probabilities: dict[str, float]
+    was_truncated: bool
+
+
+def timestamp_of(record: Record) -> datetime:
+    """Return the record's timestamp in UTC; one that no calendar holds becomes the nearest that it does."""
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_TIMESTAMP_MS) / 1000, tz=UTC)
+
+
+def sent_at_of(decoded: Decoded) -> datetime:
+    """Return when the message was sent: as it says itself, else its record's timestamp."""
+    return decoded.message.sent_at or timestamp_of(decoded.record)
+
+
+def judged_message_of(scored: ScoredMessage) -> JudgedMessage:
+    """Return the message as the escalation policy sees it.
+
+    A message can't be sent after its record was written: the earlier of the two is taken, so that one wrong clock in a
+    chat can't make all its later messages look late.
+    """
+    message, record = scored.decoded.message, scored.decoded.record
+    sent_at = sent_at_of(scored.decoded)
+    sent_at_s = sent_at.timestamp()
+    if record.timestamp_ms > 0:
+        sent_at_s = min(sent_at_s, timestamp_of(record).timestamp())
+    return JudgedMessage(
+        message_id=message.message_id,
+        author=message.author,
+        operator_id=message.operator_id,
+        sent_at=sent_at,
+        sent_at_s=sent_at_s,
+        emotions=scored.emotions,
+        negativity=scored.negativity,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EventBuilder:
+    """Builds records to publish; holds what is the same for all of them."""
+
+    emotions_topic: str
+    escalations_topic: str
+    dead_letter_topic: str
+    model: ModelInfo
+    worker_version: str
+    publishes_probabilities: bool = False
+
+    def emotion_record(self, scored: ScoredMessage, *, classified_at: datetime) -> OutgoingRecord:
+        """Return the emotion event of a message, keyed by its chat."""
+        message, record = scored.decoded.message, scored.decoded.record
+        event = EmotionEvent(
+            event_id=f"emotion:{record.position}",
+            message_id=message.message_id,
+            chat_id=message.chat_id,
+            author=message.author,
+            operator_id=message.operator_id,
+            emotions=_emotions(scored.emotions),
+            tone=tone_of(each.label for each in scored.emotions),
+            negativity=scored.negativity,
+            model=self.model,
+            sent_at=sent_at_of(scored.decoded),
+            classified_at=classified_at,
+            truncated=scored.was_truncated,
+            source=Source(topic=record.topic, partition=record.partition, offset=record.offset),
+            probabilities=scored.probabilities if self.publishes_probabilities else None,
+        )
+        absent = None if self.publishes_probabilities else {"probabilities"}
+        return _keyed(self.emotions_topic, message, value=event.model_dump_json(exclude=absent).encode())
+
+    def escalation_record(self, scored: ScoredMessage, decision: EscalationDecision, *, raised_at: datetime) -> OutgoingRecord:
+        """Return the escalation event that a message set off, keyed by its chat."""
+        message = scored.decoded.message
+        event = EscalationEvent(
+            event_id=f"escalation:{scored.decoded.record.position}",
+            chat_id=message.chat_id,
+            operator_id=decision.operator_id,
+            reason=decision.reason,
+            severity=decision.severity,
+            evidence=tuple(_evidence(each) for each in decision.evidence),
+            raised_at=raised_at,
+            model=self.model,
+        )
+        return _keyed(self.escalations_topic, message, value=event.model_dump_json().encode())
+
+    def dead_letter_record(self, rejected: Rejected) -> OutgoingRecord:
+        """Return the original record byte for byte, with headers added that say where it was and why it was refused."""
+        record = rejected.record
+        added = {
+            dead_letter.REASON: rejected.reason,
+            dead_letter.ERROR: rejected.error,
+            dead_letter.TOPIC: record.topic,
+            dead_letter.PARTITION: record.partition,
+            dead_letter.OFFSET: record.offset,
+            dead_letter.TIMESTAMP: record.timestamp_ms,
+            dead_letter.WORKER_VERSION: self.worker_version,
+        }
+        headers = (*record.headers, *((name, str(value).encode()) for name, value in added.items()))
+        return OutgoingRecord(self.dead_letter_topic, record.key, record.value, headers)
+
+
+def _emotions(labels: Sequence[LabelProbability]) -> tuple[Emotion, ...]:
+    return tuple(Emotion(label=each.label, probability=each.probability, threshold=each.threshold) for each in labels)
+
+
+def _evidence(judged: JudgedMessage) -> Evidence:
+    return Evidence(
+        message_id=judged.message_id,
+        emotions=_emotions(judged.emotions),
+        negativity=judged.negativity,
+        sent_at=judged.sent_at,
+    )
+
+
+def _keyed(topic: str, message: ChatMessage, *, value: bytes) -> OutgoingRecord:
+    return OutgoingRecord(topic, message.chat_id.encode(), value)

@@ -1,0 +1,65 @@
+"""Records as they come from Kafka and as they go back, free of any client library."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from worker.contracts.dead_letter import RejectionReason
+from worker.contracts.inbound import ChatMessage
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record read from Kafka, untouched."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def position(self) -> str:
+        """The position in words, for ids and logs."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A record that is a chat message."""
+
+    record: Record
+    message: ChatMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that can never be processed. `error` says what is wrong without quoting the record."""
+
+    record: Record
+    reason: RejectionReason
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRecord:
+    """A record to publish; the key decides the partition."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()

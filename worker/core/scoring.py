@@ -1,0 +1,69 @@
+"""From logits to probabilities, from probabilities to labels, and how negative a message is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+
+# Probabilities are rounded before anything is decided on them, so that the last bits of a float sum, which depend on the
+# shape of the micro-batch, can't move a decision, and so that what is published is what was decided on.
+PROBABILITY_DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbability:
+    """One label at or above its threshold."""
+
+    label: str
+    probability: float
+    threshold: float
+
+
+def probabilities_from_logits(logits: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the sigmoid of logits of any shape, rounded to `PROBABILITY_DECIMALS`."""
+    # Written with tanh because it can't overflow, whatever the logit.
+    sigmoid = 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+    return np.round(sigmoid, PROBABILITY_DECIMALS)
+
+
+def labels_over_threshold(
+    probabilities: Sequence[float], label_order: Sequence[str], *, thresholds: Sequence[float]
+) -> tuple[LabelProbability, ...]:
+    """Return the labels at or above their thresholds, highest probability first; equal ones in label order."""
+    found = [
+        LabelProbability(label, float(probability), float(threshold))
+        for label, probability, threshold in zip(label_order, probabilities, thresholds, strict=True)
+        if probability >= threshold
+    ]
+    return tuple(sorted(found, key=lambda each: -each.probability))
+
+
+def rescale_to_threshold(probability: float, threshold: float) -> float:
+    """Map a probability to 0..1 so that 0.5 is exactly its threshold: 0.5·p/t below, 0.5 + 0.5·(p − t)/(1 − t) above."""
+    if probability < threshold:
+        return 0.5 * probability / threshold
+    if threshold >= 1.0:
+        return 0.5
+    return 0.5 + 0.5 * (probability - threshold) / (1.0 - threshold)
+
+
+def negativity_of(
+    probabilities: Sequence[float],
+    label_order: Sequence[str],
+    *,
+    thresholds: Sequence[float],
+    weights: Mapping[str, float],
+) -> float:
+    """Return the highest weighted, rescaled probability over the emotions that the escalation policy counts, 0..1."""
+    highest = max(
+        (
+            weights[label] * rescale_to_threshold(float(probability), float(threshold))
+            for label, probability, threshold in zip(label_order, probabilities, thresholds, strict=True)
+            if label in weights
+        ),
+        default=0.0,
+    )
+    return round(min(1.0, max(0.0, highest)), PROBABILITY_DECIMALS)

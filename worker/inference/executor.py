@@ -1,0 +1,112 @@
+"""Classifies the texts of a poll off the event loop, and finds the text that breaks the model, if one does."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.core.failures import WorkerError
+from worker.core.micro_batch import plan_micro_batches
+from worker.inference.classifier import Classifier, TokenizedText
+
+_CANARY_TEXT = "проверка"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ModelBrokenError(WorkerError):
+    """The model fails on every text: not a text's fault, nothing may be diverted because of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogits:
+    """Logits of one text, of shape [labels]."""
+
+    logits: npt.NDArray[np.float32]
+    was_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonText:
+    """A text on which the model fails, alone, while it answers others. `error` names the failure's type only."""
+
+    error: str
+
+
+Classified = TextLogits | PoisonText
+
+
+class InferenceExecutor:
+    """Owns the one thread on which the classifier runs.
+
+    - `classify` may be awaited from the event loop; calls run one after another.
+    - Used directly, `classify_texts` runs on the caller's thread; don't mix the two.
+    """
+
+    def __init__(self, classifier: Classifier, *, max_padded_tokens: int, max_texts: int) -> None:
+        self._classifier = classifier
+        self._max_padded_tokens = max_padded_tokens
+        self._max_texts = max_texts
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+
+    async def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """Return the logits of each text, in order, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.classify_texts, texts)
+
+    def classify_texts(self, texts: Sequence[str]) -> list[Classified]:
+        """Return the logits of each text, in order; a text that breaks the model is a `PoisonText`.
+
+        Raises `ModelBrokenError` when the model fails on a plain word too.
+        """
+        tokenized = _isolate(self._classifier.tokenize, texts)
+        found: dict[int, Classified] = {i: each for i, each in enumerate(tokenized) if isinstance(each, PoisonText)}
+        good = [(index, each) for index, each in enumerate(tokenized) if isinstance(each, TokenizedText)]
+        plan = plan_micro_batches(
+            [each.token_count for _, each in good],
+            max_padded_tokens=self._max_padded_tokens,
+            max_texts=self._max_texts,
+        )
+        for micro_batch in plan:
+            rows = _isolate(self._logit_rows, [good[position][1] for position in micro_batch])
+            for position, row in zip(micro_batch, rows, strict=True):
+                index, tokens = good[position]
+                found[index] = row if isinstance(row, PoisonText) else TextLogits(row, tokens.was_truncated)
+        if any(isinstance(each, PoisonText) for each in found.values()):
+            self._check_that_model_works()
+        return [found[index] for index in range(len(texts))]
+
+    def close(self) -> None:
+        """Let the running call end and stop the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _logit_rows(self, tokenized: Sequence[TokenizedText]) -> list[npt.NDArray[np.float32]]:
+        logits = self._classifier.logits(tokenized)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("logits are not finite")
+        return list(logits)
+
+    def _check_that_model_works(self) -> None:
+        try:
+            self._logit_rows(self._classifier.tokenize([_CANARY_TEXT]))
+        except Exception as error:
+            raise ModelBrokenError(
+                f"the model fails on every text ({type(error).__name__}): check the bundle and the machine's memory"
+            ) from error
+
+
+def _isolate(function: Callable[[Sequence[T]], Sequence[R]], inputs: Sequence[T]) -> list[R | PoisonText]:
+    """Map a list at once; where that raises, halve until the inputs that raise stand alone."""
+    if not inputs:
+        return []
+    try:
+        return list(function(inputs))
+    except Exception as error:  # noqa: BLE001 - this is the boundary where a model's failure becomes a value
+        if len(inputs) == 1:
+            return [PoisonText(type(error).__name__)]
+    middle = len(inputs) // 2
+    return _isolate(function, inputs[:middle]) + _isolate(function, inputs[middle:])

@@ -1,0 +1,124 @@
+"""A bundle: the folder with a model's weights, tokenizer, thresholds and the manifest that binds them.
+
+The manifest is the only authority on label order, thresholds, token limit and digests. Nothing in a bundle is unpickled:
+weights are ONNX or safetensors, everything else is JSON.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.core.failures import ModelBundleError
+from worker.core.labels import GOEMOTIONS_LABELS
+
+MANIFEST_NAME = "manifest.json"
+ONNX_NAME = "model.onnx"
+SAFETENSORS_NAME = "model.safetensors"
+TOKENIZER_NAME = "tokenizer.json"
+DEFAULT_BUNDLE = Path(__file__).resolve().parents[2] / "model_weights" / "rugo-tiny2"
+
+
+class Manifest(BaseModel):
+    """manifest.json: what the worker must know of a model, and where the model comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    architecture: dict[str, Any] = Field(description="the Hugging Face configuration of the model")
+    labels: tuple[str, ...] = Field(description="label of each column of the logits")
+    activation: Literal["sigmoid"]
+    thresholds: dict[str, float] = Field(description="label to decision threshold, 0 < t <= 1")
+    max_tokens: int = Field(ge=8, description="longest input in tokens, special tokens included")
+    pad_token_id: int = Field(ge=0)
+    files: dict[str, str] = Field(description="file name to SHA-256 in hex, of every file but this one and the card")
+    base: str = Field(description="what the weights were started from")
+    data: list[dict[str, Any]] = Field(description="the corpora: name, licence, rows")
+    config: dict[str, Any] = Field(description="the training configuration")
+    versions: dict[str, str] = Field(description="library versions at training")
+    metrics: dict[str, Any] = Field(description="scores on validation and test")
+
+    @model_validator(mode="after")
+    def _check_labels_and_files(self) -> "Manifest":
+        if sorted(self.labels) != sorted(GOEMOTIONS_LABELS):
+            raise ValueError("labels must be the 28 GoEmotions labels, each once")
+        if set(self.thresholds) != set(self.labels):
+            raise ValueError("thresholds must have exactly one entry a label")
+        if not all(0.0 < threshold <= 1.0 for threshold in self.thresholds.values()):
+            raise ValueError("every threshold must be above 0 and at most 1")
+        for required in (ONNX_NAME, TOKENIZER_NAME):
+            if required not in self.files:
+                raise ValueError(f"files must list {required}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """A bundle whose files were checked against its manifest.
+
+    `digest` is the SHA-256 of the manifest, which holds every other file's: it names weights, tokenizer and thresholds at once.
+    """
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The thresholds in the order of the logits' columns."""
+        return tuple(self.manifest.thresholds[label] for label in self.manifest.labels)
+
+
+def load_model_bundle(folder: Path) -> ModelBundle:
+    """Read a bundle and verify every file's digest.
+
+    Raises `ModelBundleError`, with what to do, when the folder or a file is missing, altered, or not as the manifest says.
+    """
+    manifest_path = folder / MANIFEST_NAME
+    try:
+        raw = manifest_path.read_bytes()
+    except OSError as error:
+        raise ModelBundleError(
+            f"no model bundle at {folder}: can't read {MANIFEST_NAME} ({error.strerror}). "
+            "Point RUGO_MODEL at a bundle's folder, or leave it unset for the shipped one."
+        ) from error
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelBundleError(
+            f"{manifest_path} is not a manifest of this version: {where}: {first['msg']}. "
+            "Restore it, or export the bundle again with `python -m training bundle`."
+        ) from error
+    for name, expected in sorted(manifest.files.items()):
+        _verify_file(folder, name, expected=expected)
+    return ModelBundle(folder=folder, manifest=manifest, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify_file(folder: Path, name: str, *, expected: str) -> None:
+    path = folder / name
+    if path.parent.resolve() != folder.resolve():
+        raise ModelBundleError(f"{folder / MANIFEST_NAME} lists {name!r}, which lies outside the bundle's folder.")
+    try:
+        actual = file_digest(path)
+    except OSError as error:
+        raise ModelBundleError(
+            f"{path} is missing or can't be read ({error.strerror}). "
+            "Restore the bundle's files (`git checkout` for the shipped one)."
+        ) from error
+    if actual != expected:
+        raise ModelBundleError(
+            f"{path} was altered: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…. "
+            "Restore the bundle's files (`git checkout` for the shipped one)."
+        )

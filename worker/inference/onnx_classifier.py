@@ -1,0 +1,49 @@
+"""The classifier that ships: the bundle's ONNX graph on onnxruntime's CPU provider."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from worker.core.failures import ModelBundleError
+from worker.inference.classifier import TokenizedText
+from worker.inference.model_bundle import ONNX_NAME, TOKENIZER_NAME, ModelBundle
+from worker.inference.tokenizer import BundleTokenizer, pad_token_ids
+
+
+def available_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class OnnxClassifier:
+    """Runs a bundle's model.onnx. `threads` 0 takes every core that the process may run on."""
+
+    def __init__(self, bundle: ModelBundle, *, threads: int = 0) -> None:
+        self._pad_token_id = bundle.manifest.pad_token_id
+        self._tokenizer = BundleTokenizer(bundle.folder / TOKENIZER_NAME, max_tokens=bundle.manifest.max_tokens)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or available_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Idle inference threads must not spin: the event loop, and other workers, need the core.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = bundle.folder / ONNX_NAME
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelBundleError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {error}") from error
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Return the tokens of each text, in order."""
+        return self._tokenizer.tokenize(texts)
+
+    def logits(self, tokenized: Sequence[TokenizedText]) -> npt.NDArray[np.float32]:
+        """Return logits of shape [texts, labels]."""
+        token_ids, attention_mask = pad_token_ids(tokenized, pad_token_id=self._pad_token_id)
+        (logits,) = self._session.run(["logits"], {"input_ids": token_ids, "attention_mask": attention_mask})
+        return np.asarray(logits, dtype=np.float32)

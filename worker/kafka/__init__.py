@@ -1,0 +1,1 @@
+"""The Kafka edge: the only place, with the app, that knows FastStream and aiokafka."""

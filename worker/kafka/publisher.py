@@ -1,0 +1,102 @@
+"""Publishes events with a producer of our own, and returns once every one is confirmed."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from worker.core.failures import PublishRefusedError, WorkerError
+from worker.core.records import OutgoingRecord
+from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable
+
+_MAX_BATCH_BYTES = 256 * 1024
+_LINGER_MS = 2
+
+
+class KafkaPublisher:
+    """Owns the producer.
+
+    - `acks="all"`; no idempotence, which in aiokafka can hang a stop and break for good after a failover. Order needs none: one
+      batch a partition is in flight at a time.
+    - aiokafka retries what is transient for up to the deadline; what fails then, or can never succeed, is raised.
+    """
+
+    def __init__(self, bootstrap_servers: str, *, deadline_s: float, client_id: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._deadline_s = deadline_s
+        self._client_id = client_id
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        """Connect. Call it from a running event loop."""
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=False,
+            linger_ms=_LINGER_MS,
+            max_batch_size=_MAX_BATCH_BYTES,
+            max_request_size=DEAD_LETTER_MAX_BYTES,
+            request_timeout_ms=int(self._deadline_s * 1000),
+            retry_backoff_ms=500,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect; gives up on unconfirmed events after a second, as nothing of theirs was committed."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await producer.stop()
+
+    async def publish(self, outgoing: Sequence[OutgoingRecord]) -> None:
+        """Publish in the given order and wait until the broker has confirmed every event.
+
+        Raises `BrokerUnavailableError` when that takes longer than the deadline, `PublishRefusedError` when the broker
+        refuses an event for good. Some events may then be published all the same: their repeats carry the same ids.
+        """
+        unconfirmed: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                for each in outgoing:
+                    unconfirmed.append(await self._send(each))
+                for future in unconfirmed:
+                    await future
+        except (KafkaError, TimeoutError) as error:
+            for future in unconfirmed:
+                # Marks the exception as seen: it is this one's consequence.
+                future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise self._failure(error) from error
+
+    async def _send(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
+        headers = list(outgoing.headers)
+        if outgoing.key is None and outgoing.value is None:
+            return await self._send_hollow(outgoing)
+        sent: asyncio.Future[Any] = await self._producer.send(
+            outgoing.topic, value=outgoing.value, key=outgoing.key, headers=headers
+        )
+        return sent
+
+    async def _send_hollow(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
+        # send() refuses a record with neither key nor value; a batch of one takes it.
+        partition = min(await self._producer.partitions_for(outgoing.topic))
+        batch = self._producer.create_batch()
+        batch.append(key=None, value=None, timestamp=int(time.time() * 1000), headers=list(outgoing.headers))
+        batch.close()
+        sent: asyncio.Future[Any] = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
+        return sent
+
+    def _failure(self, error: Exception) -> WorkerError:
+        if isinstance(error, MessageSizeTooLargeError):
+            return PublishRefusedError(
+                f"the broker refuses an event as too large ({error}). Give the dead-letter topic a max.message.bytes "
+                f"of at least {DEAD_LETTER_MAX_BYTES}, as `python -m worker topics create` does."
+            )
+        if isinstance(error, KafkaError) and not error.retriable:
+            return PublishRefusedError(f"the broker refuses to take events: {type(error).__name__}: {error}")
+        return broker_unavailable(self._bootstrap_servers, deadline_s=self._deadline_s, error=error)

@@ -1,0 +1,156 @@
+"""The journey of one poll, in the order in which it happens."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from worker.core.decode import decode_record
+from worker.core.escalation import EscalationStates
+from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
+from worker.core.labels import tone_of
+from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
+from worker.core.rejection_flood import RejectionWindow
+from worker.core.scoring import labels_over_threshold, negativity_of, probabilities_from_logits
+from worker.inference.executor import Classified, InferenceExecutor, PoisonText
+from worker.inference.model_bundle import ModelBundle
+from worker.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+
+class Publisher(Protocol):
+    """Publishes events; returns once every one of them is confirmed, else raises."""
+
+    async def publish(self, outgoing: Sequence[OutgoingRecord]) -> None:
+        """Publish in the given order."""
+        ...
+
+
+class Committer(Protocol):
+    """Stores the next offsets of settled records."""
+
+    async def commit(self, settled: Sequence[Record]) -> None:
+        """Commit the next offsets of the partitions that are still owned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """From a message's logits to its emotions and negativity, by the bundle's thresholds and the policy's weights."""
+
+    label_order: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    weights: dict[str, float]
+
+    @classmethod
+    def of_bundle(cls, bundle: ModelBundle, *, weights: dict[str, float]) -> "Scorer":
+        """Return the scorer of a bundle."""
+        return cls(label_order=bundle.manifest.labels, thresholds=bundle.thresholds, weights=weights)
+
+    def score(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
+        """Return what the model heard in a message, or the rejection of one that it can't answer."""
+        if isinstance(classified, PoisonText):
+            return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
+        probabilities = probabilities_from_logits(classified.logits).tolist()
+        return ScoredMessage(
+            decoded=decoded,
+            emotions=labels_over_threshold(probabilities, self.label_order, thresholds=self.thresholds),
+            negativity=negativity_of(probabilities, self.label_order, thresholds=self.thresholds, weights=self.weights),
+            probabilities=dict(zip(self.label_order, probabilities, strict=True)),
+            was_truncated=classified.was_truncated,
+        )
+
+
+class Pipeline:
+    """Takes a poll from records to a commit.
+
+    - One poll at a time: the caller waits for `process_poll` before it calls again.
+    - When `process_poll` raises, nothing of the poll is committed or remembered: its records will come again.
+    """
+
+    def __init__(
+        self,
+        inference: InferenceExecutor,
+        scorer: Scorer,
+        *,
+        states: EscalationStates,
+        events: EventBuilder,
+        flood: RejectionWindow,
+        publisher: Publisher,
+        committer: Committer,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._inference = inference
+        self._scorer = scorer
+        self._states = states
+        self._events = events
+        self._flood = flood
+        self._publisher = publisher
+        self._committer = committer
+        self._metrics = metrics
+        self._now = now
+
+    async def process_poll(self, records: Sequence[Record]) -> None:
+        """Decode, classify, score, decide, publish, and only then commit."""
+        decoded = [decode_record(record) for record in records]
+        scored = await self._score(decoded)
+        self._flood.observe([isinstance(each, Rejected) for each in scored])
+        try:
+            outgoing = self._build_events(scored)
+            with self._metrics.publish_seconds.time():
+                await self._publisher.publish(outgoing)
+            self._states.keep()
+        finally:
+            self._states.discard()
+        self._count(records, scored, outgoing)
+        await self._committer.commit(records)
+
+    async def _score(self, decoded: Sequence[Decoded | Rejected]) -> list[ScoredMessage | Rejected]:
+        texts = [each.message.text for each in decoded if isinstance(each, Decoded)]
+        with self._metrics.inference_seconds.time():
+            classified = iter(await self._inference.classify(texts) if texts else [])
+        return [each if isinstance(each, Rejected) else self._scorer.score(each, next(classified)) for each in decoded]
+
+    def _build_events(self, scored: Sequence[ScoredMessage | Rejected]) -> list[OutgoingRecord]:
+        outgoing: list[OutgoingRecord] = []
+        for each in scored:
+            if isinstance(each, Rejected):
+                outgoing.append(self._events.dead_letter_record(each))
+                continue
+            outgoing.append(self._events.emotion_record(each, classified_at=self._now()))
+            outgoing.extend(self._escalation_records(each))
+        return outgoing
+
+    def _escalation_records(self, scored: ScoredMessage) -> list[OutgoingRecord]:
+        message, record = scored.decoded.message, scored.decoded.record
+        decision = self._states.judge(record.topic_partition, message.chat_id, judged_message_of(scored))
+        if decision is None:
+            return []
+        _log.info("chat escalated", chat_id=message.chat_id, reason=decision.reason, severity=decision.severity)
+        self._metrics.escalations.labels(decision.reason).inc()
+        return [self._events.escalation_record(scored, decision, raised_at=self._now())]
+
+    def _count(
+        self, records: Sequence[Record], scored: Sequence[ScoredMessage | Rejected], outgoing: Sequence[OutgoingRecord]
+    ) -> None:
+        metrics, confirmed_at_s = self._metrics, self._now().timestamp()
+        metrics.records_in.inc(len(records))
+        metrics.poll_records.observe(len(records))
+        metrics.remembered_chats.set(len(self._states))
+        for topic, count in Counter(each.topic for each in outgoing).items():
+            metrics.events_out.labels(topic).inc(count)
+        for record in records:
+            metrics.latency_seconds.observe(max(0.0, confirmed_at_s - record.timestamp_ms / 1000))
+        for each in scored:
+            if isinstance(each, Rejected):
+                metrics.dead_letters.labels(each.reason).inc()
+                _log.warning("record rejected", reason=each.reason, position=each.record.position)
+                continue
+            metrics.tones.labels(tone_of(emotion.label for emotion in each.emotions)).inc()
+            for emotion in each.emotions:
+                metrics.labels.labels(emotion.label).inc()

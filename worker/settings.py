@@ -1,0 +1,96 @@
+"""Every setting, read from environment variables with the prefix RUGO_, described once: the README's table is made of this."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.core.failures import ConfigurationError
+from worker.inference.model_bundle import DEFAULT_BUNDLE
+from worker.telemetry.logs import LogFormat
+
+PREFIX = "RUGO_"
+DEFAULT_POLICY = Path(__file__).with_name("escalation_policy.toml")
+
+
+class Settings(BaseSettings):
+    """The worker's settings."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    bootstrap_servers: str = Field("localhost:9092", min_length=1, description="Kafka brokers, `host:port` separated by commas")
+    group_id: str = Field("rugo-worker", min_length=1, description="consumer group; workers of one group share the partitions")
+    input_topic: str = Field("chat.messages", min_length=1, description="topic that is read")
+    emotions_topic: str = Field("chat.emotions", min_length=1, description="topic of the emotion events")
+    escalations_topic: str = Field("chat.escalations", min_length=1, description="topic of the escalation events")
+    dead_letter_topic: str = Field("chat.messages.dlq", min_length=1, description="topic of what could not be read")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once", description="delivery guarantee; `exactly_once` is not built yet and is refused"
+    )
+    model: Path = Field(DEFAULT_BUNDLE, description="folder of the model bundle; the shipped one by default")
+    escalation_policy: Path = Field(DEFAULT_POLICY, description="TOML file of the escalation policy")
+    publish_probabilities: bool = Field(False, description="add all 28 probabilities to every emotion event")
+    max_poll_records: int = Field(256, ge=1, le=10_000, description="most records taken from Kafka at once")
+    max_padded_tokens: int = Field(2048, ge=128, description="micro-batch budget: texts times the longest one's tokens")
+    max_micro_batch: int = Field(64, ge=1, description="most texts in a micro-batch")
+    inference_threads: int = Field(0, ge=0, description="threads of the model; 0 takes every core the process may use")
+    max_rejected_share: float = Field(
+        0.5, gt=0.0, le=1.0, description="the worker stops when more of the last 1000 records are rejected; 1 never stops"
+    )
+    max_remembered_chats: int = Field(50_000, ge=1, description="chats that the escalation policy remembers at most")
+    broker_deadline_s: float = Field(60.0, ge=1.0, description="seconds without a broker after which the worker exits")
+    stop_deadline_s: float = Field(20.0, ge=1.0, description="seconds that a stop may take before it is cut")
+    poll_timeout_ms: int = Field(20, ge=1, le=5000, description="longest wait for the first record of a poll")
+    fetch_max_wait_ms: int = Field(100, ge=1, le=5000, description="longest wait of the broker before it answers a fetch")
+    session_timeout_ms: int = Field(30_000, ge=6000, description="silence after which the group takes a worker for dead")
+    rebalance_timeout_ms: int = Field(60_000, ge=6000, description="time that workers have to drain in a rebalance")
+    http_host: str = Field("127.0.0.1", min_length=1, description="address of /live, /ready, /metrics and /asyncapi.json")
+    http_port: int = Field(8080, ge=0, le=65_535, description="their port; 0 takes any free one")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+    log_format: LogFormat = Field("json", description="`json` or `console`")
+
+    @model_validator(mode="after")
+    def _check_what_belongs_together(self) -> "Settings":
+        topics = (self.input_topic, self.emotions_topic, self.escalations_topic, self.dead_letter_topic)
+        if len(set(topics)) < len(topics):
+            raise ValueError("the four topics must have four different names")
+        if self.delivery == "exactly_once":
+            raise ValueError("RUGO_DELIVERY=exactly_once is not built yet: use at_least_once and drop repeats by event_id")
+        return self
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment. Raises `ConfigurationError` naming the variable and what it must be."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError("invalid settings: " + "; ".join(_problems(error))) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        name = f"{PREFIX}{str(each['loc'][0]).upper()}: " if each["loc"] else ""
+        got = f" (got {each['input']!r})" if each["loc"] else ""
+        yield f"{name}{each['msg'].removeprefix('Value error, ')}{got}"
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Return the RUGO_ variables that are no setting, each with the nearest one that is."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    unknown = [name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)), None) for name in unknown}
+
+
+def settings_table() -> str:
+    """Return the settings as a Markdown table."""
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, Path):
+            default = default.relative_to(Path(__file__).resolve().parents[1])
+        lines.append(f"| `{PREFIX}{name.upper()}` | `{default}` | {field.description} |")
+    return "\n".join(lines)
