@@ -1,0 +1,195 @@
+"""The training configuration: one TOML file, validated, with every number that a run depends on.
+
+Paths may begin with `{data}`, `{models}` or `{corpus}`; the command line says where those folders are.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CORPUS_FOLDER = Path(__file__).parent / "corpus"
+
+
+class ConfigError(Exception):
+    """The configuration, or a file it names, can't be used; the text says what to change."""
+
+
+class Section(BaseModel):
+    """A table of the TOML file: unknown keys are refused, so that a misspelt setting can't pass unseen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusConfig(Section):
+    """A JSONL corpus besides GoEmotions: rows {"text", "labels"}, and "split" train|tuning|reporting where it has one."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    glob: str = Field(description="the corpus's files")
+    licence: str = Field(description="for the corpus and model cards")
+    origin: str = Field(description="for the corpus and model cards")
+    repeat: int = Field(1, ge=1, description="times an epoch shows each of its rows to the student")
+    teacher_repeat: int = Field(1, ge=1, description="times an epoch shows each of its rows to the teacher")
+
+
+class DataConfig(Section):
+    """Where the rows come from."""
+
+    russian_train: str = "{data}/ru_train.tsv"
+    english_train: str = "{data}/goemotions_en_train.tsv"
+    validation: str = "{data}/ru_goemotions_validation.csv"
+    test: str = "{data}/ru_goemotions_test.csv"
+    english_fill: bool = Field(True, description="add the English rows whose comment has no Russian row")
+    reserved_texts: tuple[str, ...] = Field((), description="texts kept out of training, because they are shown as examples")
+    corpora: tuple[CorpusConfig, ...] = ()
+
+
+class ModelConfig(Section):
+    """The model that is trained: a checkpoint as it is, or rubert-tiny2's shape on another model's embeddings."""
+
+    base: str = Field("cointegrated/rubert-tiny2", description="a name on the Hub or a checkpoint's folder")
+    embeddings_from: str | None = Field(None, description="BertModel folder; its embeddings by PCA, the layers random")
+    start_from: str | None = Field(None, description="a student of an earlier run to go on from, instead of embeddings_from")
+    hidden_size: int = 312
+    layers: int = 3
+    heads: int = 12
+    intermediate_size: int = 600
+    max_positions: int = 2048
+    embedding_std: float = 0.05
+    max_tokens: int = Field(128, ge=8)
+
+
+class LossConfig(Section):
+    """The multi-label loss. `focal_gamma` 0 is plain binary cross-entropy."""
+
+    pos_weight: Literal["none", "inverse_sqrt", "inverse", "effective_number"] = "inverse_sqrt"
+    effective_beta: float = Field(0.999, gt=0, lt=1)
+    focal_gamma: float = Field(0.0, ge=0)
+
+
+class OptimiserConfig(Section):
+    """AdamW with linear warm-up and decay."""
+
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    head_learning_rate: float | None = Field(None, description="of the new layers; learning_rate when unset")
+    batch_size: int = 64
+    weight_decay: float = 0.01
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
+    clip: float = 1.0
+
+
+class NoiseConfig(Section):
+    """Chat noise on Russian training texts; the targets stay the clean text's."""
+
+    share: float = Field(0.0, ge=0, le=1)
+
+
+class TeacherConfig(Section):
+    """The teacher, and how it is fine-tuned before it teaches (not at all when `tune` is absent)."""
+
+    folder: str = "{models}/teacher"
+    tune: OptimiserConfig | None = None
+    replay_rows: int | None = Field(None, description="GoEmotions rows a run; all when unset")
+    loss: LossConfig = LossConfig()
+    batch_size: int = Field(64, description="of the pass that saves its logits")
+
+
+class DistilConfig(Section):
+    """Weights of the distillation loss; g = min(1, progress / ramp) moves from imitation to the labels' task."""
+
+    ramp: float = 0.35
+    label_weight: float = Field(0.3, description="· g · BCE(labels)")
+    teacher_weight: float = Field(0.3, description="+ teacher_gain · g, · BCE(teacher's probabilities)")
+    teacher_gain: float = 1.2
+    vector_weight: float = Field(1.0, description="- vector_fall · g, · MSE(projection, teacher's standardised vector)")
+    vector_fall: float = 0.7
+    average_last: float = Field(0.25, ge=0, lt=1, description="share of the steps whose weights are averaged; 0: none")
+
+
+class TrainConfig(Section):
+    """How the model itself is trained, plainly or distilled."""
+
+    recipe: Literal["finetune", "distil"] = "finetune"
+    optimiser: OptimiserConfig
+    loss: LossConfig = LossConfig()
+    noise: NoiseConfig = NoiseConfig()
+    distil: DistilConfig = DistilConfig()
+    patience: int = Field(2, ge=1, description="finetune: epochs without a better validation macro-F1 before it stops")
+
+
+class ThresholdConfig(Section):
+    """How thresholds are chosen on validation."""
+
+    min_support: int = Field(10, ge=0, description="rows below which a label takes the shared threshold")
+    shrinkage: float | None = Field(None, ge=0, description="pseudo-rows of the shared threshold; unset: cross-validated")
+    folds: int = Field(5, ge=2)
+    max_false_alarms: float | None = Field(
+        None, gt=0, lt=1, description="raise the hostile labels' thresholds until the tuning rows' share is at most this"
+    )
+
+
+class BundleConfig(Section):
+    """What is shipped."""
+
+    name: str = "rugo-tiny2"
+    version: str = "1.0.0"
+    quantisation: Literal["dynamic", "static", "block"] = "block"
+    base: str = Field(description="for the card: what the weights were started from")
+    data: tuple[dict[str, str], ...] = Field((), description="for the card: GoEmotions' sources and licences")
+
+
+class TrainingConfig(Section):
+    """One run."""
+
+    run: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="the folder under --runs-dir")
+    seed: int = 17
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    train: TrainConfig
+    thresholds: ThresholdConfig = ThresholdConfig()
+    bundle: BundleConfig
+
+    @model_validator(mode="after")
+    def _distillation_has_a_student(self) -> "TrainingConfig":
+        if self.train.recipe == "distil" and not (self.model.embeddings_from or self.model.start_from):
+            raise ValueError("recipe = 'distil' needs model.embeddings_from or model.start_from")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders that a configuration's paths refer to."""
+
+    data: Path
+    models: Path
+    runs: Path
+    corpus: Path = CORPUS_FOLDER
+
+    def resolve(self, path: str) -> str:
+        """Fill in `{data}`, `{models}`, `{runs}` and `{corpus}`."""
+        return path.format(data=self.data, models=self.models, runs=self.runs, corpus=self.corpus)
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read and validate a configuration file; raises `ConfigError`."""
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+        return TrainingConfig.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"can't read {path} ({error.strerror}); give --config one of training/configs/*.toml") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+        raise ConfigError("\n".join([f"{path} can't be used; mend:", *lines])) from error
+
+
+def digest_of(values: Any) -> str:
+    """Return a short digest of JSON-able values, by which a stage knows its own earlier output."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""From files to prepared, split, multi-hot rows."""

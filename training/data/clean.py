@@ -1,0 +1,43 @@
+"""Cleaning, exact de-duplication, and removal of train rows that occur in validation or test."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from training.data.rows import Row
+
+_INVISIBLE = re.compile("[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u00ad\u200b\u2060\ufeff]")
+_SPACES = re.compile(r"\s+")
+_NOT_WORDS = re.compile(r"[\W_]+")
+
+
+def clean_text(text: str) -> str:
+    """Return the text in NFC, without invisible characters, with single spaces."""
+    return _SPACES.sub(" ", _INVISIBLE.sub("", unicodedata.normalize("NFC", text))).strip()
+
+
+def clean_rows(rows: Iterable[Row]) -> list[Row]:
+    """Clean every text and drop the empty ones."""
+    cleaned = (replace(row, text=clean_text(row.text)) for row in rows)
+    return [row for row in cleaned if row.text]
+
+
+def drop_duplicates(rows: Iterable[Row]) -> list[Row]:
+    """Keep the first of rows equal in text and labels.
+
+    The same short text with other labels stays: it is another comment, and how annotators differ is part of the truth.
+    """
+    return list({(row.text, row.labels): row for row in reversed(list(rows))}.values())[::-1]
+
+
+def text_key(text: str) -> str:
+    """Return what two texts share if they differ only in case, punctuation, ё or spaces."""
+    words = _NOT_WORDS.sub(" ", text.casefold().replace("ё", "е")).strip()
+    return words or text
+
+
+def drop_leaks(rows: Iterable[Row], *, texts: Iterable[str], comment_ids: Collection[str] = ()) -> list[Row]:
+    """Drop rows whose text (by `text_key`) or comment id occurs in what must stay unseen."""
+    unseen = {text_key(text) for text in texts}
+    return [row for row in rows if text_key(row.text) not in unseen and row.comment_id not in comment_ids]

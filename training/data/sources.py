@@ -1,0 +1,67 @@
+"""Readers of the files that corpora come in: GoEmotions' TSV, ru_goemotions' CSV, our JSONL."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+
+from training.config import ConfigError
+from training.data.rows import LABEL_INDEX, Row
+from worker.core.labels import GOEMOTIONS_LABELS
+
+SPLITS = ("train", "tuning", "reporting")
+
+
+def parse_label_ids(written: str) -> tuple[str, ...]:
+    """Return the labels of ids written in any way: "4,27", "[ 4 27]", "[4, 27]"."""
+    ids = sorted({int(digits) for digits in re.findall(r"\d+", written)})
+    if not ids or ids[-1] >= len(GOEMOTIONS_LABELS):
+        raise ConfigError(f"labels {written!r} are not ids 0..{len(GOEMOTIONS_LABELS) - 1}; is the label column the right one?")
+    return tuple(GOEMOTIONS_LABELS[each] for each in ids)
+
+
+def read_tsv(path: Path, *, source: str, language: str) -> list[Row]:
+    """Read text TAB ids TAB comment id."""
+    rows = []
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) != 3:
+            raise ConfigError(f"{path}:{number} has {len(fields)} tab-separated fields, not text, label ids, comment id")
+        rows.append(Row(fields[0], parse_label_ids(fields[1]), source, language, fields[2]))
+    return rows
+
+
+def read_csv(path: Path, *, source: str) -> tuple[list[Row], list[str]]:
+    """Read ru_text, text, labels, id; return the Russian rows and, apart, their English originals."""
+    records = list(csv.DictReader(_lines(path)))
+    missing = {"ru_text", "text", "labels", "id"} - set(records[0] if records else ())
+    if missing:
+        raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    rows = [Row(each["ru_text"], parse_label_ids(each["labels"]), source, "ru", each["id"]) for each in records]
+    return rows, [each["text"] for each in records]
+
+
+def read_jsonl(pattern: str, *, source: str) -> dict[str, list[Row]]:
+    """Read every file that the pattern names; rows by split, `train` where a row names none."""
+    by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    for path in sorted(glob(pattern)):  # noqa: PTH207 - the pattern may be absolute
+        for number, line in enumerate(_lines(Path(path)), 1):
+            value = json.loads(line)
+            unknown = set(value["labels"]) - set(LABEL_INDEX)
+            split = value.get("split", "train")
+            if unknown or not value["labels"] or split not in SPLITS:
+                raise ConfigError(f"{path}:{number}: labels must be GoEmotions' names, split one of {SPLITS}; it has {value}")
+            by_split[split].append(Row(value["text"], tuple(value["labels"]), source, "ru", value.get("scenario", "")))
+    if not any(by_split.values()):
+        raise ConfigError(f"no rows in {pattern}; put the corpus there or take it out of data.corpora")
+    return by_split
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from file
+    except OSError as error:
+        raise ConfigError(f"can't read {path} ({error.strerror}); check --data-dir and the [data] table") from error

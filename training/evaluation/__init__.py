@@ -1,0 +1,1 @@
+"""Scores, plots and the report, from saved logits; no model."""

@@ -1,0 +1,73 @@
+"""The multi-label losses: weighted binary cross-entropy, focal, and distillation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from training.config import DistilConfig, LossConfig
+
+
+def positive_weights(labels: npt.NDArray[np.floating], config: LossConfig) -> npt.NDArray[np.float32]:
+    """Return a weight a label for its positive cells, from multi-hot labels [rows, labels].
+
+    `inverse_sqrt` is 1/sqrt(frequency), `inverse` 1/frequency, where a frequency is the label's share of the rows;
+    `effective_number` is (1 - beta)/(1 - beta^support) scaled to mean 1 (Cui et al. 2019, "Class-Balanced Loss Based
+    on Effective Number of Samples"). A label without rows counts as having one.
+    """
+    support = np.maximum(labels.sum(0), 1.0)
+    frequency = support / max(1, len(labels))
+    if config.pos_weight == "inverse_sqrt":
+        weights = 1.0 / np.sqrt(frequency)
+    elif config.pos_weight == "inverse":
+        weights = 1.0 / frequency
+    elif config.pos_weight == "effective_number":
+        weights = (1.0 - config.effective_beta) / (1.0 - config.effective_beta**support)
+        weights = weights / weights.mean()
+    else:
+        weights = np.ones_like(support)
+    return weights.astype(np.float32)
+
+
+def label_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, pos_weight: torch.Tensor, focal_gamma: float = 0.0
+) -> torch.Tensor:
+    """Return the mean weighted binary cross-entropy, of shape [].
+
+    With `focal_gamma` each cell is scaled by (1 - the true side's probability)^gamma (Lin et al. 2017, "Focal Loss").
+    """
+    if not focal_gamma:
+        return binary_cross_entropy_with_logits(logits, labels, pos_weight=pos_weight)
+    cells = binary_cross_entropy_with_logits(logits, labels, pos_weight=pos_weight, reduction="none")
+    probability = torch.sigmoid(logits)
+    wrong = labels * (1 - probability) + (1 - labels) * probability
+    return (wrong**focal_gamma * cells).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class DistilTargets:
+    """What a batch is taught: labels and the teacher's probabilities [texts, labels], its vectors [texts, teacher's width]."""
+
+    labels: torch.Tensor
+    probabilities: torch.Tensor
+    vectors: torch.Tensor
+
+
+def distil_loss(
+    logits: torch.Tensor,
+    projected: torch.Tensor,
+    *,
+    targets: DistilTargets,
+    pos_weight: torch.Tensor,
+    progress: float,
+    config: DistilConfig,
+) -> torch.Tensor:
+    """Return the distillation loss at `progress` (0..1 of the steps): first the teacher's vectors, then its decisions."""
+    g = min(1.0, progress / config.ramp)
+    return (
+        config.label_weight * g * binary_cross_entropy_with_logits(logits, targets.labels, pos_weight=pos_weight)
+        + (config.teacher_weight + config.teacher_gain * g) * binary_cross_entropy_with_logits(logits, targets.probabilities)
+        + (config.vector_weight - config.vector_fall * g) * mse_loss(projected, targets.vectors)
+    )

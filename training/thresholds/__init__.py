@@ -1,0 +1,1 @@
+"""One decision threshold a label, from saved logits; numpy only."""
