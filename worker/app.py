@@ -17,22 +17,23 @@ from faststream.specification import AsyncAPI
 
 from worker import __version__
 from worker.contracts.outbound import EmotionEvent, EscalationEvent, ModelInfo
-from worker.core.escalation import EscalationPolicy, EscalationStates, parse_escalation_policy
+from worker.core.escalation import EscalationPolicy, EscalationStates
 from worker.core.events import EventBuilder
-from worker.core.failures import ConfigurationError, WorkerError
-from worker.core.records import TopicPartition
+from worker.core.failures import WorkerError
+from worker.core.records import TopicNames, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
+from worker.core.scoring import Scorer
 from worker.inference.executor import InferenceExecutor
-from worker.inference.model_bundle import ModelBundle, load_model_bundle
+from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.committer import KafkaCommitter
 from worker.kafka.publisher import KafkaPublisher
 from worker.kafka.rebalance import DrainOnRevoke, PollInProgress
 from worker.kafka.subscriber import SubscriptionSettings, subscribe
-from worker.kafka.topics import TopicNames, wait_for_topics
-from worker.pipeline import Pipeline, Scorer
-from worker.settings import Settings, load_settings, unknown_variables
+from worker.kafka.topics import wait_for_topics
+from worker.pipeline import Pipeline
+from worker.settings import Settings, load_settings, read_escalation_policy, unknown_variables
 from worker.telemetry.health import Health, HealthServer
 from worker.telemetry.logs import configure_logs
 from worker.telemetry.metrics import Metrics
@@ -54,40 +55,12 @@ def create_app(settings: Settings | None = None) -> FastStream:
     return _Worker(settings).app
 
 
-def load_escalation_policy(settings: Settings) -> EscalationPolicy:
-    """Return the policy of the file that the settings name. Raises `ConfigurationError`."""
-    path = settings.escalation_policy
-    try:
-        return parse_escalation_policy(path.read_text(encoding="utf-8"), source=str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"RUGO_ESCALATION_POLICY: can't read {path}: {error}") from error
-
-
-def topic_names(settings: Settings) -> TopicNames:
-    """Return the names of the four topics."""
-    return TopicNames(
-        input=settings.input_topic,
-        emotions=settings.emotions_topic,
-        escalations=settings.escalations_topic,
-        dead_letter=settings.dead_letter_topic,
-    )
-
-
-def build_inference(settings: Settings, bundle: ModelBundle) -> InferenceExecutor:
-    """Return the executor of the bundle's model."""
-    return InferenceExecutor(
-        OnnxClassifier(bundle, threads=settings.inference_threads),
-        max_padded_tokens=settings.max_padded_tokens,
-        max_texts=settings.max_micro_batch,
-    )
-
-
 class _Worker:
     """Holds the parts together for as long as the app runs."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._names = topic_names(settings)
+        self._names = settings.topic_names
         self._failure: WorkerError | None = None
         self._metrics = Metrics()
         self._polls = PollInProgress()
@@ -95,10 +68,14 @@ class _Worker:
         self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
         self._publisher = KafkaPublisher(settings.bootstrap_servers, deadline_s=settings.broker_deadline_s, client_id=client_id)
-        policy = load_escalation_policy(settings)
+        policy = read_escalation_policy(settings.escalation_policy)
         self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
         self._bundle = load_model_bundle(settings.model)
-        self._inference = build_inference(settings, self._bundle)
+        self._inference = InferenceExecutor(
+            OnnxClassifier(self._bundle, threads=settings.inference_threads),
+            max_padded_tokens=settings.max_padded_tokens,
+            max_texts=settings.max_micro_batch,
+        )
         self._broker = self._build_broker(client_id)
         self._subscriber = self._subscribe(self._build_pipeline(policy))
         self._background: list[asyncio.Task[None]] = []
@@ -128,7 +105,7 @@ class _Worker:
             request_timeout_ms=20_000,
             retry_backoff_ms=500,
             graceful_timeout=max(1.0, self._settings.stop_deadline_s - _DRAIN_MARGIN_S),
-            logger=logging.getLogger("faststream.kafka"),
+            logger=logging.getLogger("faststream"),
             log_level=logging.DEBUG,
         )
         _describe_outputs(broker, self._names)
@@ -138,14 +115,13 @@ class _Worker:
         manifest = self._bundle.manifest
         return Pipeline(
             self._inference,
-            Scorer.of_bundle(self._bundle, weights=policy.weights),
+            Scorer(manifest.labels, thresholds=self._bundle.thresholds, weights=policy.weights),
             states=self._states,
             events=EventBuilder(
-                emotions_topic=self._names.emotions,
-                escalations_topic=self._names.escalations,
-                dead_letter_topic=self._names.dead_letter,
+                topics=self._names,
                 model=ModelInfo(name=manifest.name, version=manifest.version, digest=self._bundle.digest),
                 worker_version=__version__,
+                label_order=manifest.labels,
                 publishes_probabilities=self._settings.publish_probabilities,
             ),
             flood=RejectionWindow(max_share=self._settings.max_rejected_share, window=_REJECTION_WINDOW),

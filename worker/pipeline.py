@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,9 +13,8 @@ from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.labels import tone_of
 from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
 from worker.core.rejection_flood import RejectionWindow
-from worker.core.scoring import labels_over_threshold, negativity_of, probabilities_from_logits
+from worker.core.scoring import Scorer
 from worker.inference.executor import Classified, InferenceExecutor, PoisonText
-from worker.inference.model_bundle import ModelBundle
 from worker.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -36,33 +34,6 @@ class Committer(Protocol):
     async def commit(self, settled: Sequence[Record]) -> None:
         """Commit the next offsets of the partitions that are still owned."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scorer:
-    """From a message's logits to its emotions and negativity, by the bundle's thresholds and the policy's weights."""
-
-    label_order: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    weights: dict[str, float]
-
-    @classmethod
-    def of_bundle(cls, bundle: ModelBundle, *, weights: dict[str, float]) -> "Scorer":
-        """Return the scorer of a bundle."""
-        return cls(label_order=bundle.manifest.labels, thresholds=bundle.thresholds, weights=weights)
-
-    def score(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
-        """Return what the model heard in a message, or the rejection of one that it can't answer."""
-        if isinstance(classified, PoisonText):
-            return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
-        probabilities = probabilities_from_logits(classified.logits).tolist()
-        return ScoredMessage(
-            decoded=decoded,
-            emotions=labels_over_threshold(probabilities, self.label_order, thresholds=self.thresholds),
-            negativity=negativity_of(probabilities, self.label_order, thresholds=self.thresholds, weights=self.weights),
-            probabilities=dict(zip(self.label_order, probabilities, strict=True)),
-            was_truncated=classified.was_truncated,
-        )
 
 
 class Pipeline:
@@ -114,7 +85,12 @@ class Pipeline:
         texts = [each.message.text for each in decoded if isinstance(each, Decoded)]
         with self._metrics.inference_seconds.time():
             classified = iter(await self._inference.classify(texts) if texts else [])
-        return [each if isinstance(each, Rejected) else self._scorer.score(each, next(classified)) for each in decoded]
+        return [each if isinstance(each, Rejected) else self._scored(each, next(classified)) for each in decoded]
+
+    def _scored(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
+        if isinstance(classified, PoisonText):
+            return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
+        return ScoredMessage(decoded, self._scorer.score(classified.logits), classified.was_truncated)
 
     def _build_events(self, scored: Sequence[ScoredMessage | Rejected]) -> list[OutgoingRecord]:
         outgoing: list[OutgoingRecord] = []
@@ -151,6 +127,6 @@ class Pipeline:
                 metrics.dead_letters.labels(each.reason).inc()
                 _log.warning("record rejected", reason=each.reason, position=each.record.position)
                 continue
-            metrics.tones.labels(tone_of(emotion.label for emotion in each.emotions)).inc()
-            for emotion in each.emotions:
+            metrics.tones.labels(tone_of(emotion.label for emotion in each.score.emotions)).inc()
+            for emotion in each.score.emotions:
                 metrics.labels.labels(emotion.label).inc()

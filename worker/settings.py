@@ -2,18 +2,22 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.core.escalation import EscalationPolicy, parse_escalation_policy
 from worker.core.failures import ConfigurationError
+from worker.core.records import TopicNames
 from worker.inference.model_bundle import DEFAULT_BUNDLE
 from worker.telemetry.logs import LogFormat
 
 PREFIX = "RUGO_"
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:]+\]):\d{1,5}", re.ASCII)
 DEFAULT_POLICY = Path(__file__).with_name("escalation_policy.toml")
 
 
@@ -53,6 +57,24 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
     log_format: LogFormat = Field("json", description="`json` or `console`")
 
+    @property
+    def topic_names(self) -> TopicNames:
+        """The names of the four topics."""
+        return TopicNames(
+            input=self.input_topic,
+            emotions=self.emotions_topic,
+            escalations=self.escalations_topic,
+            dead_letter=self.dead_letter_topic,
+        )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _check_addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            if not _ADDRESS.fullmatch(address.strip()):
+                raise ValueError("must be host:port, several separated by commas, such as kafka-1:9092,kafka-2:9092")
+        return ",".join(address.strip() for address in value.split(","))
+
     @model_validator(mode="after")
     def _check_what_belongs_together(self) -> "Settings":
         topics = (self.input_topic, self.emotions_topic, self.escalations_topic, self.dead_letter_topic)
@@ -69,6 +91,14 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError("invalid settings: " + "; ".join(_problems(error))) from error
+
+
+def read_escalation_policy(path: Path) -> EscalationPolicy:
+    """Return the escalation policy of a file. Raises `ConfigurationError`."""
+    try:
+        return parse_escalation_policy(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{PREFIX}ESCALATION_POLICY: can't read {path}: {error}") from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

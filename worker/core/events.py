@@ -9,20 +9,18 @@ from worker.contracts.inbound import ChatMessage
 from worker.contracts.outbound import Emotion, EmotionEvent, EscalationEvent, Evidence, ModelInfo, Source
 from worker.core.escalation import EscalationDecision, JudgedMessage
 from worker.core.labels import tone_of
-from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
-from worker.core.scoring import LabelProbability
+from worker.core.records import Decoded, OutgoingRecord, Record, Rejected, TopicNames
+from worker.core.scoring import LabelProbability, Score
 
 _LATEST_TIMESTAMP_MS = 253_402_300_799_000  # the last second that datetime can hold
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredMessage:
-    """A chat message with what the model heard in it. `probabilities` has one entry a label."""
+    """A chat message with what the model heard in it."""
 
     decoded: Decoded
-    emotions: tuple[LabelProbability, ...]
-    negativity: float
-    probabilities: dict[str, float]
+    score: Score
     was_truncated: bool
 
 
@@ -53,8 +51,8 @@ def judged_message_of(scored: ScoredMessage) -> JudgedMessage:
         operator_id=message.operator_id,
         sent_at=sent_at,
         sent_at_s=sent_at_s,
-        emotions=scored.emotions,
-        negativity=scored.negativity,
+        emotions=scored.score.emotions,
+        negativity=scored.score.negativity,
     )
 
 
@@ -62,11 +60,10 @@ def judged_message_of(scored: ScoredMessage) -> JudgedMessage:
 class EventBuilder:
     """Builds records to publish; holds what is the same for all of them."""
 
-    emotions_topic: str
-    escalations_topic: str
-    dead_letter_topic: str
+    topics: TopicNames
     model: ModelInfo
     worker_version: str
+    label_order: tuple[str, ...]
     publishes_probabilities: bool = False
 
     def emotion_record(self, scored: ScoredMessage, *, classified_at: datetime) -> OutgoingRecord:
@@ -78,18 +75,20 @@ class EventBuilder:
             chat_id=message.chat_id,
             author=message.author,
             operator_id=message.operator_id,
-            emotions=_emotions(scored.emotions),
-            tone=tone_of(each.label for each in scored.emotions),
-            negativity=scored.negativity,
+            emotions=_emotions(scored.score.emotions),
+            tone=tone_of(each.label for each in scored.score.emotions),
+            negativity=scored.score.negativity,
             model=self.model,
             sent_at=sent_at_of(scored.decoded),
             classified_at=classified_at,
             truncated=scored.was_truncated,
             source=Source(topic=record.topic, partition=record.partition, offset=record.offset),
-            probabilities=scored.probabilities if self.publishes_probabilities else None,
+            probabilities=dict(zip(self.label_order, scored.score.probabilities, strict=True))
+            if self.publishes_probabilities
+            else None,
         )
         absent = None if self.publishes_probabilities else {"probabilities"}
-        return _keyed(self.emotions_topic, message, value=event.model_dump_json(exclude=absent).encode())
+        return _keyed(self.topics.emotions, message, value=event.model_dump_json(exclude=absent).encode())
 
     def escalation_record(self, scored: ScoredMessage, decision: EscalationDecision, *, raised_at: datetime) -> OutgoingRecord:
         """Return the escalation event that a message set off, keyed by its chat."""
@@ -104,7 +103,7 @@ class EventBuilder:
             raised_at=raised_at,
             model=self.model,
         )
-        return _keyed(self.escalations_topic, message, value=event.model_dump_json().encode())
+        return _keyed(self.topics.escalations, message, value=event.model_dump_json().encode())
 
     def dead_letter_record(self, rejected: Rejected) -> OutgoingRecord:
         """Return the original record byte for byte, with headers added that say where it was and why it was refused."""
@@ -119,7 +118,7 @@ class EventBuilder:
             dead_letter.WORKER_VERSION: self.worker_version,
         }
         headers = (*record.headers, *((name, str(value).encode()) for name, value in added.items()))
-        return OutgoingRecord(self.dead_letter_topic, record.key, record.value, headers)
+        return OutgoingRecord(self.topics.dead_letter, record.key, record.value, headers)
 
 
 def _emotions(labels: Sequence[LabelProbability]) -> tuple[Emotion, ...]:

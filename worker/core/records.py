@@ -17,6 +17,20 @@ class TopicPartition(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names of the four topics."""
+
+    input: str
+    emotions: str
+    escalations: str
+    dead_letter: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.input, self.emotions, self.escalations, self.dead_letter)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A record read from Kafka, untouched."""
 

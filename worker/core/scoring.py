@@ -67,3 +67,30 @@ def negativity_of(
         default=0.0,
     )
     return round(min(1.0, max(0.0, highest)), PROBABILITY_DECIMALS)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the model heard in one text. `probabilities` are of all labels, in label order."""
+
+    emotions: tuple[LabelProbability, ...]
+    negativity: float
+    probabilities: tuple[float, ...]
+
+
+class Scorer:
+    """From a text's logits to its score, by a bundle's thresholds and the escalation policy's weights."""
+
+    def __init__(self, label_order: Sequence[str], *, thresholds: Sequence[float], weights: Mapping[str, float]) -> None:
+        self.label_order = tuple(label_order)
+        self._thresholds = tuple(thresholds)
+        self._weights = dict(weights)
+
+    def score(self, logits: FloatArray) -> Score:
+        """Return the score of logits of shape [labels]."""
+        probabilities = probabilities_from_logits(logits).tolist()
+        return Score(
+            emotions=labels_over_threshold(probabilities, self.label_order, thresholds=self._thresholds),
+            negativity=negativity_of(probabilities, self.label_order, thresholds=self._thresholds, weights=self._weights),
+            probabilities=tuple(probabilities),
+        )

@@ -2,30 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from worker.core.failures import BrokerUnavailableError, TopicsMissingError
+from worker.core.records import TopicNames
 
 # A dead letter is the original record and some headers: its topic must take a little more than the input topic does.
 DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 _RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class TopicNames:
-    """The names of the four topics."""
-
-    input: str
-    emotions: str
-    escalations: str
-    dead_letter: str
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        return (self.input, self.emotions, self.escalations, self.dead_letter)
 
 
 async def existing_topics(bootstrap_servers: str, *, request_timeout_s: float) -> frozenset[str]:

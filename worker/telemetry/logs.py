@@ -16,7 +16,7 @@ _SHARED: list[Any] = [
 
 
 def configure_logs(*, level: str, log_format: LogFormat) -> None:
-    """Send our logs and the libraries' to standard error in one form. The Kafka libraries are heard from `WARNING` up."""
+    """Send our logs and the libraries' to standard error in one form. Libraries are heard only when something is wrong."""
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
     if log_format == "console":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -35,8 +35,11 @@ def configure_logs(*, level: str, log_format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("aiokafka", "kafka", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    for name, least in {"aiokafka": logging.WARNING, "asyncio": logging.WARNING, "faststream": logging.ERROR}.items():
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(max(least, root.level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(root.level),

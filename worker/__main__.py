@@ -1,0 +1,162 @@
+"""The command line: `python -m worker`, or `rugo-worker`.
+
+A command ends with exit code 0, or with 1 and a sentence that says what to change.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker import __version__
+from worker.core.failures import WorkerError
+from worker.settings import Settings, load_settings, read_escalation_policy, settings_table
+
+DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
+_DEMO_RATE = 12.0
+
+cli = typer.Typer(
+    name="rugo-worker",
+    help="Hears the client's tone in Russian support chats on Kafka and tells when to change the operator. "
+    "Settings are environment variables: see `rugo-worker settings`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_cli = typer.Typer(help="The worker's topics.", no_args_is_help=True)
+cli.add_typer(topics_cli, name="topics")
+
+
+@cli.command()
+def run() -> None:
+    """Run the worker until it is stopped (SIGTERM, Ctrl-C) or can't do its job."""
+    from worker.app import create_app
+
+    asyncio.run(create_app().run())
+
+
+@topics_cli.command("create")
+def topics_create(
+    partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic; the most workers that can share it")] = 6,
+    replication_factor: Annotated[
+        int, typer.Option(min=-1, help="copies of each partition; -1 takes the broker's default")
+    ] = -1,
+) -> None:
+    """Create the four topics that don't exist yet; those that do are left as they are."""
+    from worker.kafka.topics import create_topics
+
+    settings = load_settings()
+    outcome = asyncio.run(
+        create_topics(
+            settings.bootstrap_servers,
+            settings.topic_names,
+            partitions=partitions,
+            replication_factor=replication_factor,
+            deadline_s=settings.broker_deadline_s,
+        )
+    )
+    for topic, became in outcome.items():
+        typer.echo(f"{topic}: {became}")
+
+
+@cli.command()
+def classify(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="texts; without any, one a line is read from standard input")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line: text, tone, negativity, emotions")] = False,
+) -> None:
+    """Label texts without Kafka, in the order given."""
+    from worker.classify import LINE_HEADING, classify_lines, read_lines
+
+    inference, scorer = _load_model(load_settings())
+    if not as_json:
+        typer.echo(LINE_HEADING)
+    if not texts and sys.stdin.isatty():
+        typer.echo("reading texts from the terminal, one a line; end with Ctrl-D", err=True)
+    for labelled in classify_lines(texts or read_lines(sys.stdin.buffer), inference=inference, scorer=scorer):
+        sys.stdout.write(f"{labelled.as_json() if as_json else labelled.as_line()}\n")
+
+
+@cli.command()
+def demo(
+    chats: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")
+    ] = DEMO_CHATS,
+    as_json: Annotated[bool, typer.Option("--json", help="print every output record as one JSON object a line")] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.0, help="messages a second, 0 for as fast as it goes; by default 12, with --json 0")
+    ] = None,
+) -> None:
+    """Run the real worker against an embedded Kafka-protocol broker and show what comes out."""
+    from worker.demo import run_demo
+
+    if rate is None:
+        rate = 0.0 if as_json else _DEMO_RATE
+    run_demo(load_settings().topic_names, chats, as_json=as_json, rate=rate)
+
+
+@cli.command("publish-demo")
+def publish_demo(
+    chats: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")
+    ] = DEMO_CHATS,
+    rate: Annotated[float, typer.Option(min=0.1, help="messages a second")] = 5.0,
+) -> None:
+    """Publish the demo's chats to the input topic of a running Kafka."""
+    from worker.kafka.demo_producer import publish_lines
+
+    settings = load_settings()
+    count = asyncio.run(
+        publish_lines(
+            chats, settings.bootstrap_servers, topic=settings.input_topic, rate=rate, deadline_s=settings.broker_deadline_s
+        )
+    )
+    typer.echo(f"published {count} messages to {settings.input_topic}")
+
+
+@cli.command()
+def settings() -> None:
+    """Print every setting, its default and what it is, as a Markdown table."""
+    typer.echo(settings_table())
+
+
+@cli.command()
+def version() -> None:
+    """Print the worker's version."""
+    typer.echo(__version__)
+
+
+def _load_model(loaded: Settings) -> tuple[Any, Any]:
+    from worker.core.scoring import Scorer
+    from worker.inference.executor import InferenceExecutor
+    from worker.inference.model_bundle import load_model_bundle
+    from worker.inference.onnx_classifier import OnnxClassifier
+
+    bundle = load_model_bundle(loaded.model)
+    inference = InferenceExecutor(
+        OnnxClassifier(bundle, threads=loaded.inference_threads),
+        max_padded_tokens=loaded.max_padded_tokens,
+        max_texts=loaded.max_micro_batch,
+    )
+    policy = read_escalation_policy(loaded.escalation_policy)
+    return inference, Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights)
+
+
+def main() -> None:
+    """Run the command line; a failure that has a name is a sentence, not a traceback."""
+    try:
+        cli()
+    except WorkerError as error:
+        sys.exit(f"rugo-worker: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away, as `| head` does: nothing is left to say, and no error either.
+        sys.stderr.close()
+
+
+if __name__ == "__main__":
+    main()
