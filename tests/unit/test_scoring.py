@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.scoring import (
+    Scorer,
+    labels_over_threshold,
+    negativity_of,
+    probabilities_from_logits,
+    rescale_to_threshold,
+)
+
+fractions = st.floats(0.0, 1.0)
+thresholds = st.floats(0.01, 1.0)
+
+
+def test_probabilities_are_the_rounded_sigmoid_and_survive_huge_logits():
+    found = probabilities_from_logits(np.array([0.0, 1.0, -1000.0, 1000.0], dtype=np.float32))
+    assert found.tolist() == [0.5, round(1 / (1 + math.exp(-1)), 4), 0.0, 1.0]
+
+
+def test_labels_at_the_threshold_count_and_the_likeliest_comes_first():
+    found = labels_over_threshold([0.4, 0.9, 0.39], ["anger", "joy", "fear"], thresholds=[0.4, 0.5, 0.4])
+    assert [each.label for each in found] == ["joy", "anger"]
+
+
+def test_half_is_exactly_the_threshold():
+    assert rescale_to_threshold(0.3, 0.3) == 0.5
+    assert rescale_to_threshold(0.15, 0.3) == pytest.approx(0.25)
+    assert rescale_to_threshold(0.65, 0.3) == pytest.approx(0.75)
+    assert rescale_to_threshold(1.0, 1.0) == 0.5
+
+
+@given(fractions, fractions, thresholds)
+def test_rescaling_keeps_order_and_stays_in_range(low, high, threshold):
+    low, high = sorted((low, high))
+    assert 0.0 <= rescale_to_threshold(low, threshold) <= rescale_to_threshold(high, threshold) <= 1.0
+
+
+@given(st.lists(fractions, min_size=3, max_size=3), st.lists(thresholds, min_size=3, max_size=3))
+def test_negativity_is_over_a_half_only_when_a_counted_label_is_over_its_threshold(probabilities, cuts):
+    order = ["anger", "sadness", "disgust"]
+    negativity = negativity_of(probabilities, order, thresholds=cuts, weights={"anger": 1.0, "disgust": 1.0})
+    assert 0.0 <= negativity <= 1.0
+    if negativity > 0.5:
+        assert probabilities[0] > cuts[0] or probabilities[2] > cuts[2]
+
+
+def test_negativity_ignores_emotions_that_the_policy_does_not_count():
+    assert negativity_of([0.99, 0.0], ["sadness", "anger"], thresholds=[0.3, 0.3], weights={"anger": 1.0}) == 0.0
+
+
+def test_a_weight_scales_negativity():
+    assert negativity_of([1.0], ["anger"], thresholds=[0.3], weights={"anger": 0.6}) == 0.6
+
+
+def test_scorer_puts_labels_negativity_and_probabilities_together():
+    score = Scorer(["anger", "joy"], thresholds=[0.5, 0.5], weights={"anger": 1.0}).score(np.array([3.0, -3.0]))
+    assert [each.label for each in score.emotions] == ["anger"]
+    assert score.negativity > 0.9
+    assert len(score.probabilities) == 2
