@@ -95,7 +95,9 @@ json_values = st.recursive(
 )
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*MESSAGE, "author", "operator_id", "sent_at", "channel"], json_values)))
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys([*MESSAGE, "author", "operator_id", "sent_at", "channel"], json_values))
+)
 def test_no_json_raises(fields):
     found = decode_record(make_record(json.dumps({**MESSAGE, **fields}).encode()))
     assert isinstance(found, Decoded | Rejected)

@@ -55,7 +55,9 @@ def test_slow_souring_escalates_as_sustained_with_the_messages_that_led_to_it():
 
 
 def test_an_operators_own_bad_mood_does_not_escalate():
-    _, decisions = run(*(judged(f"m{i}", negativity=1.0, author=author) for i, author in enumerate(["operator", "bot", "system"])))
+    _, decisions = run(
+        *(judged(f"m{i}", negativity=1.0, author=author) for i, author in enumerate(["operator", "bot", "system"]))
+    )
     assert reasons(decisions) == [None] * 3
 
 

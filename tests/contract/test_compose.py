@@ -1,0 +1,210 @@
+"""docker-compose.yml is a valid Compose file, and what it promises holds together."""
+
+import copy
+import importlib.resources
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+Compose = dict[str, Any]
+
+
+@pytest.fixture
+def compose() -> Compose:
+    return yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+def schema_problems(compose: Compose) -> Iterator[str]:
+    schema = importlib.resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    for error in validator.iter_errors(compose):
+        yield f"{error.json_path}: {error.message}"
+
+
+def dependency_problems(compose: Compose) -> Iterator[str]:
+    services = compose["services"]
+    for name, service in services.items():
+        for needed, how in service.get("depends_on", {}).items():
+            if needed not in services:
+                yield f"{name} depends on {needed}, which is no service"
+                continue
+            if how["condition"] == "service_healthy" and "test" not in services[needed].get("healthcheck", {}):
+                yield f"{name} waits for {needed} to be healthy, which it never says"
+            if how["condition"] == "service_completed_successfully" and services[needed].get("restart") != "no":
+                yield f"{name} waits for {needed} to end, which starts again"
+            if set(services[needed].get("profiles", [])) - set(service.get("profiles", [])):
+                yield f"{name} starts without {needed}'s profile"
+
+
+def setting_problems(compose: Compose) -> Iterator[str]:
+    from worker.core.failures import ConfigurationError
+    from worker.settings import load_settings, unknown_variables
+
+    for name, service in compose["services"].items():
+        variables = {key: value for key, value in service.get("environment", {}).items() if key.startswith("RUGO_")}
+        unknown = unknown_variables(variables)
+        yield from (f"{name}: {variable} is no setting" for variable in unknown)
+        known = {key.removeprefix("RUGO_").lower(): value for key, value in variables.items() if key not in unknown}
+        try:
+            load_settings(**known)
+        except ConfigurationError as error:
+            yield f"{name}: {error}"
+
+
+def image_problems(compose: Compose) -> Iterator[str]:
+    for name, service in compose["services"].items():
+        if not re.search(r":\d+\.\d+\.\d+$", service["image"]):
+            yield f"{name}: {service['image']} is not pinned to a version"
+    kafkas = {service["image"] for service in compose["services"].values() if service["image"].startswith("apache/kafka")}
+    tested = re.findall(
+        r"<kafka\.version>(.+)</kafka\.version>", (REPOSITORY / "tests/support/kafka/pom.xml").read_text(encoding="utf-8")
+    )
+    if kafkas != {f"apache/kafka:{version}" for version in tested}:
+        yield f"{sorted(kafkas)} is not the Kafka that the tests run on, {tested}"
+
+
+def port_problems(compose: Compose) -> Iterator[str]:
+    for name, service in compose["services"].items():
+        for port in service.get("ports", []):
+            if not str(port).startswith("127.0.0.1:"):
+                yield f"{name}: {port} is open to the network"
+
+
+def hardening_problems(compose: Compose) -> Iterator[str]:
+    for name, service in compose["services"].items():
+        if "no-new-privileges:true" not in service.get("security_opt", []):
+            yield f"{name} may gain privileges"
+        if "mem_limit" not in service:
+            yield f"{name} may take all memory"
+        if service["image"].startswith("rugo-worker") and not (
+            service.get("read_only") and service.get("cap_drop") == ["ALL"] and "/tmp" in service.get("tmpfs", [])
+        ):
+            yield f"{name} is not confined: read_only, cap_drop ALL, tmpfs /tmp"
+
+
+def listener_problems(compose: Compose) -> Iterator[str]:
+    """Every address that a container is sent to must be one that Kafka advertises, and the host's port one it listens on."""
+    kafka = compose["services"]["kafka"]
+    environment = kafka["environment"]
+    listeners = dict(each.split("://") for each in environment["KAFKA_LISTENERS"].split(","))
+    advertised = dict(each.split("://") for each in environment["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    protocols = dict(each.split(":") for each in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    if set(protocols) != set(listeners) or set(advertised) != set(listeners) - {"CONTROLLER"}:
+        yield "listeners, advertised listeners and protocols do not name the same listeners"
+    if advertised.get("CONTAINERS", "").rpartition(":")[2] != listeners.get("CONTAINERS", "").rpartition(":")[2]:
+        yield "containers are sent to a port that Kafka does not listen on"
+    for name, service in compose["services"].items():
+        address = service.get("environment", {}).get("RUGO_BOOTSTRAP_SERVERS", advertised.get("CONTAINERS"))
+        if address != advertised.get("CONTAINERS"):
+            yield f"{name} looks for Kafka at {address}"
+    _, outside, inside = re.fullmatch(r"([\d.]+):(\$\{.+\}|\d+):(\d+)", kafka["ports"][0]).groups()  # type: ignore[union-attr]
+    if advertised.get("HOST") != f"localhost:{outside}" or listeners.get("HOST") != f":{inside}":
+        yield "this machine's clients are sent to a port that is not Kafka's"
+
+
+def storage_problems(compose: Compose) -> Iterator[str]:
+    kafka = compose["services"]["kafka"]
+    mounts = dict(volume.split(":", 1) for volume in kafka.get("volumes", []))
+    if kafka["environment"]["KAFKA_LOG_DIRS"] not in mounts.values():
+        yield "Kafka's records are not on a volume"
+    yield from (f"volume {name} is not declared" for name in mounts if name not in compose.get("volumes", {}))
+
+
+def health_problems(compose: Compose) -> Iterator[str]:
+    worker = compose["services"]["worker"]
+    test = worker.get("healthcheck", {}).get("test", ["NONE"])
+    if test[:3] != ["CMD", "python", "-c"]:
+        yield "the worker's health is not asked by python"
+        return
+    compile(test[3], "healthcheck", "exec")
+    if f"http://127.0.0.1:{worker['environment']['RUGO_HTTP_PORT']}/ready" not in test[3]:
+        yield "the worker's health is not asked where it is told"
+
+
+CHECKS = [
+    schema_problems,
+    dependency_problems,
+    setting_problems,
+    image_problems,
+    port_problems,
+    hardening_problems,
+    listener_problems,
+    storage_problems,
+    health_problems,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_file_has_no_problem(compose: Compose, check: Callable[[Compose], Iterator[str]]) -> None:
+    assert list(check(compose)) == []
+
+
+FAULTS: list[tuple[Callable[[Compose], Iterator[str]], tuple[str, ...], Any]] = [
+    (schema_problems, ("worker", "mem_limits"), "512m"),
+    (schema_problems, ("worker", "depends_on", "topics", "condition"), "service_done"),
+    (dependency_problems, ("worker", "depends_on"), {"topic": {"condition": "service_completed_successfully"}}),
+    (dependency_problems, ("kafka", "healthcheck"), {"disable": True}),
+    (dependency_problems, ("topics", "restart"), "always"),
+    (dependency_problems, ("topics", "profiles"), ["demo"]),
+    (setting_problems, ("worker", "environment", "RUGO_HTTP_PROT"), 8080),
+    (setting_problems, ("worker", "environment", "RUGO_HTTP_PORT"), 80800),
+    (image_problems, ("kafka", "image"), "apache/kafka:latest"),
+    (image_problems, ("kafka", "image"), "apache/kafka:4.0.0"),
+    (port_problems, ("worker", "ports"), ["8080:8080"]),
+    (hardening_problems, ("worker", "read_only"), False),
+    (hardening_problems, ("kafka", "security_opt"), []),
+    (listener_problems, ("topics", "environment", "RUGO_BOOTSTRAP_SERVERS"), "kafka:9092"),
+    (
+        listener_problems,
+        ("kafka", "environment", "KAFKA_ADVERTISED_LISTENERS"),
+        "CONTAINERS://kafka:19093,HOST://localhost:9092",
+    ),
+    (listener_problems, ("kafka", "ports"), ["127.0.0.1:9094:9092"]),
+    (storage_problems, ("kafka", "volumes"), ["kafka-data:/data"]),
+    (health_problems, ("worker", "environment", "RUGO_HTTP_PORT"), 8081),
+    (health_problems, ("worker", "healthcheck", "test"), ["CMD", "curl", "http://127.0.0.1:8080/ready"]),
+]
+
+
+@pytest.mark.parametrize(("check", "where", "fault"), FAULTS)
+def test_a_fault_is_seen(
+    compose: Compose, check: Callable[[Compose], Iterator[str]], where: tuple[str, ...], fault: Any
+) -> None:
+    faulty = copy.deepcopy(compose)
+    service: dict[str, Any] = faulty["services"]
+    for name in where[:-1]:
+        service[name] = copy.copy(service[name])  # a YAML anchor's mapping is shared between services
+        service = service[name]
+    service[where[-1]] = fault
+    assert list(check(faulty)) != []
+
+
+def test_the_services_and_their_profiles_are_the_documented_ones(compose: Compose) -> None:
+    profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
+    assert profiles == {"kafka": [], "topics": [], "worker": [], "demo-producer": ["demo"], "demo-consumer": ["demo"]}
+
+
+def test_every_command_of_the_worker_exists(compose: Compose) -> None:
+    """The command line answers `--help` for each command that a service of ours runs."""
+    from typer.testing import CliRunner
+
+    from worker.__main__ import cli
+
+    ours = {name: service for name, service in compose["services"].items() if service["image"].startswith("rugo-worker")}
+    for name, service in ours.items():
+        outcome = CliRunner().invoke(cli, [*service.get("command", ["run"]), "--help"])
+        assert outcome.exit_code == 0, f"{name}: {outcome.output}"
+
+
+def test_the_worker_has_time_to_stop(compose: Compose) -> None:
+    from worker.settings import load_settings
+
+    grace = compose["services"]["worker"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > load_settings().stop_deadline_s

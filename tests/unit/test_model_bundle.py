@@ -1,0 +1,90 @@
+import json
+import shutil
+
+import pytest
+
+from worker.core.failures import ModelBundleError
+from worker.inference.model_bundle import load_model_bundle
+from worker.inference.onnx_classifier import OnnxClassifier
+from worker.inference.tokenizer import BundleTokenizer, pad_token_ids
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle, tmp_path):
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+
+
+def test_a_whole_bundle_loads(bundle_copy):
+    bundle = load_model_bundle(bundle_copy)
+    assert len(bundle.thresholds) == 28
+    assert bundle.digest.startswith("sha256:")
+
+
+def test_a_missing_folder_says_which_setting_to_change(tmp_path):
+    with pytest.raises(ModelBundleError, match="RUGO_MODEL"):
+        load_model_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_an_altered_or_missing_file_is_named(bundle_copy, name):
+    with (bundle_copy / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelBundleError, match=f"{name} was altered"):
+        load_model_bundle(bundle_copy)
+    (bundle_copy / name).unlink()
+    with pytest.raises(ModelBundleError, match=f"{name} is missing"):
+        load_model_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"labels": ["anger"]}, "28 GoEmotions labels"),
+        ({"thresholds": {}}, "one entry a label"),
+        ({"activation": "softmax"}, "activation"),
+        ({"files": {}}, "must list model.onnx"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(bundle_copy, changes, told):
+    edit_manifest(bundle_copy, **changes)
+    with pytest.raises(ModelBundleError, match=told):
+        load_model_bundle(bundle_copy)
+
+
+def test_a_file_outside_the_folder_is_refused(bundle_copy):
+    files = json.loads((bundle_copy / "manifest.json").read_text("utf-8"))["files"]
+    edit_manifest(bundle_copy, files={**files, "../../etc/hostname": "0"})
+    with pytest.raises(ModelBundleError, match="outside the bundle"):
+        load_model_bundle(bundle_copy)
+
+
+def test_bytes_that_are_no_model_are_refused(bundle_copy):
+    bundle = load_model_bundle(bundle_copy)
+    (bundle_copy / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ModelBundleError, match="can't be loaded"):
+        OnnxClassifier(bundle)
+
+
+def test_of_a_long_text_the_beginning_and_the_end_are_kept(tiny_bundle):
+    tokenizer = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=8)
+    short, long = tokenizer.tokenize(["рада", "спасибо " + "почему " * 50 + "злюсь"])
+    assert (short.token_count, short.was_truncated) == (3, False)
+    assert (long.token_count, long.was_truncated) == (8, True)
+    whole = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=1000).tokenize(["спасибо " + "почему " * 50 + "злюсь"])[
+        0
+    ]
+    assert long.token_ids == whole.token_ids[:4] + whole.token_ids[-4:]
+
+
+def test_texts_are_padded_on_the_right(tiny_bundle):
+    tokenized = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=8).tokenize(["рада", "спасибо рада"])
+    token_ids, mask = pad_token_ids(tokenized, pad_token_id=0)
+    assert token_ids.shape == mask.shape == (2, 4)
+    assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert token_ids[0, 3] == 0

@@ -1,0 +1,124 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support.records import START_S, chat_json, make_record
+from worker.contracts.outbound import ModelInfo
+from worker.core.escalation import EscalationStates, parse_escalation_policy
+from worker.core.events import EventBuilder
+from worker.core.failures import BrokerUnavailableError, RejectionFloodError
+from worker.core.records import TopicNames
+from worker.core.rejection_flood import RejectionWindow
+from worker.core.scoring import Scorer
+from worker.inference.executor import InferenceExecutor
+from worker.inference.model_bundle import load_model_bundle
+from worker.inference.onnx_classifier import OnnxClassifier
+from worker.pipeline import Pipeline
+from worker.settings import DEFAULT_POLICY
+from worker.telemetry.metrics import Metrics
+
+TOPICS = TopicNames("chat.messages", "chat.emotions", "chat.escalations", "chat.messages.dlq")
+
+
+class Journal:
+    """A publisher and a committer that note what they are asked, in order."""
+
+    def __init__(self):
+        self.steps = []
+        self.fails = False
+
+    async def publish(self, outgoing):
+        if self.fails:
+            raise BrokerUnavailableError("gone")
+        self.steps.append(("publish", list(outgoing)))
+
+    async def commit(self, settled):
+        self.steps.append(("commit", [each.offset for each in settled]))
+
+    @property
+    def published(self):
+        return [each for step, records in self.steps if step == "publish" for each in records]
+
+
+@pytest.fixture
+def journal():
+    return Journal()
+
+
+@pytest.fixture
+def make_pipeline(tiny_bundle, journal):
+    bundle = load_model_bundle(tiny_bundle)
+    policy = parse_escalation_policy(DEFAULT_POLICY.read_text("utf-8"), source="default")
+
+    def make(*, window=1000):
+        model = ModelInfo(name="m", version="1", digest="d")
+        return Pipeline(
+            InferenceExecutor(OnnxClassifier(bundle, threads=1), max_padded_tokens=512, max_texts=8),
+            Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights),
+            states=EscalationStates(policy, max_chats=100),
+            events=EventBuilder(TOPICS, model=model, worker_version="0", label_order=bundle.manifest.labels),
+            flood=RejectionWindow(max_share=0.5, window=window),
+            publisher=journal,
+            committer=journal,
+            metrics=Metrics(),
+            now=lambda: datetime.fromtimestamp(START_S, tz=UTC),
+        )
+
+    return make
+
+
+def records(*texts, chat="chat-1", first_offset=0):
+    return [
+        make_record(chat_json(text, message_id=f"m{i}", chat_id=chat), offset=i) for i, text in enumerate(texts, first_offset)
+    ]
+
+
+async def test_every_record_gets_its_outcome_in_order_and_the_commit_comes_last(make_pipeline, journal):
+    poll = [*records("спасибо"), make_record(b"broken", offset=1), *records("отрава", "почему", first_offset=2)]
+    await make_pipeline().process_poll(poll)
+    assert [step for step, _ in journal.steps] == ["publish", "commit"]
+    assert [each.topic for each in journal.published] == [
+        TOPICS.emotions,
+        TOPICS.dead_letter,
+        TOPICS.dead_letter,
+        TOPICS.emotions,
+    ]
+    reasons = [dict(each.headers)["dlq.reason"] for each in journal.published if each.headers]
+    assert reasons == [b"not_json", b"poison"]
+    assert journal.steps[-1] == ("commit", [0, 1, 2, 3])
+
+
+async def test_an_escalation_follows_the_label_of_the_message_that_set_it_off(make_pipeline, journal):
+    await make_pipeline().process_poll(records("спасибо", "злюсь", "рада"))
+    assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.emotions, TOPICS.escalations, TOPICS.emotions]
+    escalation = json.loads(journal.published[2].value)
+    assert [each["message_id"] for each in escalation["evidence"]] == ["m1"]
+
+
+async def test_nothing_is_committed_or_remembered_when_publishing_fails(make_pipeline, journal):
+    pipeline = make_pipeline()
+    journal.fails = True
+    with pytest.raises(BrokerUnavailableError):
+        await pipeline.process_poll(records("злюсь"))
+    assert journal.steps == []
+    journal.fails = False
+    await pipeline.process_poll(records("злюсь"))
+    assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.escalations]
+
+
+async def test_decisions_do_not_depend_on_how_records_were_batched(make_pipeline, journal):
+    texts = ["спасибо", "раздражает", "зря", "почему", "раздражает", "злюсь", "мерзость", "рада"]
+    await make_pipeline().process_poll(records(*texts))
+    at_once = [each.value for each in journal.published]
+    journal.steps.clear()
+    pipeline = make_pipeline()
+    for record in records(*texts):
+        await pipeline.process_poll([record])
+    assert [each.value for each in journal.published] == at_once
+
+
+async def test_a_flood_of_rejects_stops_before_anything_is_published(make_pipeline, journal):
+    with pytest.raises(RejectionFloodError):
+        await make_pipeline(window=4).process_poll([make_record(b"broken", offset=i) for i in range(4)])
+    assert journal.steps == []
