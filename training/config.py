@@ -129,8 +129,9 @@ class ThresholdConfig(Section):
     shrinkage: float | None = Field(None, ge=0, description="pseudo-rows of the shared threshold; unset: cross-validated")
     folds: int = Field(5, ge=2)
     max_false_alarms: float | None = Field(
-        None, gt=0, lt=1, description="raise the hostile labels' thresholds until the tuning rows' share is at most this"
+        None, gt=0, lt=1, description="move the hostile labels' thresholds: at most this share of calm tuning rows over them"
     )
+    max_macro_loss: float = Field(0.005, ge=0, description="of validation macro-F1, that moving them may cost")
 
 
 class BundleConfig(Section):

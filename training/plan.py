@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from training.config import ConfigError, TrainingConfig
+from training.config import TrainingConfig
 from training.data.prepare import prepare
+from training.evaluation.report import evaluate
 from training.stages import Run, Stage
+from training.thresholds.choose import choose
 
 
 def prepared_folder(run: Run) -> Path:
@@ -44,12 +46,38 @@ def _teach(run: Run) -> dict[str, Any]:
 
 
 def _train(run: Run) -> dict[str, Any]:
-    from training.finetune.distil import distil
-
     folders = {"prepared": prepared_folder(run), "output": run.folder("train")}
     if run.config.train.recipe == "distil":
+        from training.finetune.distil import distil
+
         return distil(run.config, run.places, taught=run.folder("teach"), **folders)
-    raise ConfigError("not yet")
+    from training.finetune.finetune import finetune
+
+    return finetune(run.config, run.places, **folders)
+
+
+def _predict(run: Run) -> dict[str, Any]:
+    from training.finetune.predict import predict
+
+    return predict(
+        model_folder=model_folder(run),
+        prepared=prepared_folder(run),
+        output=run.folder("predict"),
+        max_tokens=run.config.model.max_tokens,
+    )
+
+
+def _thresholds(run: Run) -> dict[str, Any]:
+    return choose(run.config.thresholds, predicted=run.folder("predict"), output=run.folder("thresholds"), seed=run.config.seed)
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
+    return evaluate(
+        predicted=run.folder("predict"),
+        chosen=run.folder("thresholds"),
+        output=run.folder("evaluate"),
+        seed=run.config.seed,
+    )
 
 
 def _is_distilled(config: TrainingConfig) -> bool:
@@ -82,4 +110,7 @@ STAGES = (
         lambda config: ("prepare", "teach") if _is_distilled(config) else ("prepare",),
         _train,
     ),
+    Stage("predict", lambda config: config.model.max_tokens, lambda _: ("train",), _predict),
+    Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
+    Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds"), _evaluate),
 )

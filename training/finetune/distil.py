@@ -19,7 +19,7 @@ from training.finetune.encoding import encode, load_tokenizer
 from training.finetune.loss import DistilTargets, distil_loss
 from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, training_batches
 from training.finetune.student import build_student, tokenizer_source
-from training.finetune.trainer import Batch, Task, seed_everything, train
+from training.finetune.trainer import Batch, Task, save_trained, seed_everything, train
 from worker.core.scoring import probabilities_from_logits
 
 HEAD = ("projection.",)
@@ -90,9 +90,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
         scores["averaged"] = score_of(student)
         if scores["averaged"]["macro_f1"] < scores["last"]["macro_f1"]:
             student.load_state_dict(last)
-    student.student.save_pretrained(output / "model")
-    tokenizer.no_truncation()
-    tokenizer.save(str(output / "model" / "tokenizer.json"))
+    save_trained(student.student, tokenizer, output / "model")
     (output / "log.json").write_text(json.dumps(log, indent=1) + "\n", "utf-8")
     return {"rows": len(train_split.rows), "validation": scores}
 

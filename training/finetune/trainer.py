@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import nn
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from training.config import OptimiserConfig
@@ -61,7 +62,8 @@ class EmotionTrainer(Trainer):  # type: ignore[misc]
     """A Trainer that leaves batches, loss and score to its task."""
 
     def __init__(self, task: Task, config: OptimiserConfig, **kwargs: Any) -> None:
-        super().__init__(model=task.model, train_dataset=task.batches.dataset, **kwargs)
+        rows = task.batches.dataset
+        super().__init__(model=task.model, train_dataset=rows, eval_dataset=rows, **kwargs)
         self.model_accepts_loss_kwargs = False
         self._task = task
         self._config = config
@@ -107,16 +109,26 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, *, head_names: t
 
 
 def has_fast_bf16() -> bool:
-    """Whether this machine computes in bfloat16 natively."""
+    """Whether bfloat16 is faster than float32 here: on recent GPUs, and on CPUs with AMX.
+
+    A CPU with AVX512-BF16 alone has it too, but its float32 matrix products were measured to be twice as fast.
+    """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def seed_everything(seed: int) -> None:
     """Seed torch, on every device, and numpy's global generator, which Transformers uses."""
     torch.manual_seed(seed)
     np.random.seed(seed)
+
+
+def save_trained(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a model as safetensors and its tokenizer.json, without the truncation that training set."""
+    model.save_pretrained(folder)
+    tokenizer.no_truncation()
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def _arguments(config: OptimiserConfig, *, output: Path, seed: int, keep_best: bool) -> TrainingArguments:

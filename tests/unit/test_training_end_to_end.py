@@ -1,0 +1,142 @@
+"""A whole run on a model and corpora small enough for seconds: every stage, then the bundle in the worker's own hands."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel
+from typer.testing import CliRunner
+
+from training.__main__ import app
+from training.finetune.teacher import Teacher, save_teacher
+from worker.core.labels import GOEMOTIONS_LABELS
+
+WORDS = "мама мыла раму спасибо ужас курьер деньги верните где заказ люблю вас кошмар помогите привет рада опять ждать".split()
+
+
+def _tiny_tokenizer() -> Tokenizer:
+    vocabulary = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *"абвгдеёжзийклмнопрстуфхцчшщъыьэюяabcdefghijklmnopqrstuvwxyz0123456789.,!?-",
+        "▁",
+    ]
+    pieces = [(piece, -1.0 if piece in WORDS else -5.0) for piece in vocabulary + [f"▁{word}" for word in WORDS]]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    return tokenizer
+
+
+def _write_models(folder: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = _tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        pad_token_id=1,
+    )
+    encoder = BertModel(config, add_pooling_layer=False)
+    encoder.save_pretrained(folder / "donor")
+    tokenizer.save(str(folder / "donor" / "tokenizer.json"))
+    teacher = Teacher(encoder, torch.nn.Linear(24, 28))
+    save_teacher(teacher, folder / "teacher", tokenizer_json=folder / "donor" / "tokenizer.json")
+
+
+def _write_corpora(folder: Path) -> None:
+    chance = random.Random(0)
+
+    def text(number: int) -> str:
+        return " ".join(chance.choices(WORDS, k=6)) + f" {number}"
+
+    folder.mkdir()
+    rows = [(text(number), str(number % 28), f"c{number}") for number in range(140)]
+    (folder / "ru_train.tsv").write_text("".join("\t".join(row) + "\n" for row in rows[:112]), "utf-8")
+    (folder / "goemotions_en_train.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), "utf-8")
+    for split, start in (("validation", 1000), ("test", 2000)):
+        with (folder / f"ru_goemotions_{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["ru_text", "text", "labels", "id"])
+            writer.writerows([text(start + n), f"english {start + n}", f"[ {n % 28}]", f"{split}{n}"] for n in range(56))
+    with (folder / "support.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(30):
+            split = ("train", "tuning", "reporting")[number % 3]
+            labels = [("anger", "neutral", "sadness", "gratitude")[number % 4]]
+            value = {"text": text(3000 + number), "labels": labels, "scenario": f"s{number % 3}", "split": split}
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+CONFIG = """
+run = "tiny"
+[data]
+[[data.corpora]]
+name = "support"
+glob = "{data}/support.jsonl"
+licence = "MIT"
+origin = "a test"
+repeat = 2
+teacher_repeat = 2
+[model]
+embeddings_from = "{models}/donor"
+hidden_size = 12
+layers = 1
+heads = 2
+intermediate_size = 16
+max_positions = 48
+max_tokens = 32
+[teacher]
+folder = "{models}/teacher"
+replay_rows = 50
+tune = { epochs = 1, learning_rate = 1e-3, batch_size = 16 }
+[train]
+recipe = "distil"
+optimiser = { epochs = 2, learning_rate = 5e-3, batch_size = 16 }
+noise = { share = 0.5 }
+[bundle]
+name = "tiny"
+base = "nothing"
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("training")
+    _write_models(root / "models")
+    _write_corpora(root / "data")
+    (root / "tiny.toml").write_text(CONFIG, "utf-8")
+    return root
+
+
+def _run(root: Path, *words: str) -> str:
+    places = ["--data-dir", root / "data", "--models-dir", root / "models", "--runs-dir", root / "runs"]
+    result = CliRunner().invoke(app, [*words, "--config", str(root / "tiny.toml"), *map(str, places)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def finished(folders: Path) -> Path:
+    _run(folders, "all")
+    return folders / "runs" / "tiny"
+
+
+def test_a_distilled_run_leaves_a_student_with_all_labels(finished: Path) -> None:
+    config = json.loads((finished / "train" / "model" / "config.json").read_text("utf-8"))
+    assert tuple(config["id2label"].values()) == GOEMOTIONS_LABELS
+    assert config["max_position_embeddings"] == 48
+
+
+def test_stages_whose_output_holds_are_skipped(finished: Path, folders: Path) -> None:
+    assert "train: unchanged" in _run(folders, "all")

@@ -1,0 +1,32 @@
+"""Saved logits as thresholds and evaluation read them: the worker's probabilities beside multi-hot labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from training.config import ConfigError
+from worker.core.scoring import probabilities_from_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Probabilities (rounded as the worker rounds them) and multi-hot labels, each [rows, 28], in GoEmotions' order."""
+
+    probabilities: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.float32]
+
+
+def read_scored(folder: Path, split: str) -> Scored:
+    """Read a split's logits that `predict` saved."""
+    path = folder / f"{split}.npz"
+    if not path.exists():
+        raise ConfigError(f"{path} is missing; run `python -m training predict` with this --config first")
+    with np.load(path, allow_pickle=False) as saved:
+        return Scored(probabilities_from_logits(saved["logits"]), saved["labels"])
+
+
+def saved_splits(folder: Path, *, suffix: str) -> list[str]:
+    """Return the corpora that have a split of this kind, e.g. `tuning`, by name."""
+    return sorted(path.stem.removesuffix(f"_{suffix}") for path in folder.glob(f"*_{suffix}.npz"))

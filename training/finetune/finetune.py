@@ -1,0 +1,56 @@
+"""The stage `train` of the recipe `finetune`: a checkpoint fine-tuned on the labels alone, with early stopping."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.config import Places, TrainingConfig
+from training.finetune.ask import validation_scorer
+from training.finetune.encoding import encode, load_tokenizer
+from training.finetune.loss import label_loss
+from training.finetune.prepared import goemotions_weights, read_split, repeats_of, training_batches
+from training.finetune.student import build_student, load_for_finetuning, tokenizer_source
+from training.finetune.trainer import Batch, Task, save_trained, seed_everything, train
+
+HEAD = ("classifier.",)
+
+
+def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: Path) -> dict[str, Any]:
+    """Fine-tune on every training row; write the best epoch's model and its tokenizer to `output`/model."""
+    seed_everything(config.seed)
+    train_split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
+    tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
+    is_own = config.model.embeddings_from or config.model.start_from
+    model = build_student(config.model, places) if is_own else load_for_finetuning(places.resolve(config.model.base))
+    pad_id: int = model.config.pad_token_id
+    batches = training_batches(
+        train_split,
+        {"labels": train_split.labels},
+        tokenizer=tokenizer,
+        pad_id=pad_id,
+        batch_size=config.train.optimiser.batch_size,
+        seed=config.seed,
+        repeats=repeats_of(train_split.rows, {each.name: each.repeat for each in config.data.corpora}),
+        noise_share=config.train.noise.share,
+    )
+    pos_weight = torch.from_numpy(goemotions_weights(train_split, config.train.loss))
+
+    def loss_of(model: nn.Module, batch: Batch, _progress: float) -> torch.Tensor:
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        weights = pos_weight.to(logits.device)
+        return label_loss(logits, batch["labels"], pos_weight=weights, focal_gamma=config.train.loss.focal_gamma)
+
+    score_of = validation_scorer(encode(tokenizer, validation.texts), validation.labels, pad_id=pad_id)
+    log = train(
+        Task(model, batches, loss_of, score_of, HEAD),
+        config.train.optimiser,
+        output=output / "checkpoints",
+        seed=config.seed,
+        patience=config.train.patience,
+    )
+    save_trained(model, tokenizer, output / "model")
+    (output / "log.json").write_text(json.dumps(log, indent=1) + "\n", "utf-8")
+    return {"rows": len(train_split.rows), "validation": {"best": score_of(model)}}
