@@ -17,6 +17,8 @@ from worker.settings import Settings, load_settings, read_escalation_policy, set
 DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
 _DEMO_RATE = 12.0
 
+ChatsOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")]
+
 cli = typer.Typer(
     name="rugo-worker",
     help="Hears the client's tone in Russian support chats on Kafka and tells when to change the operator. "
@@ -82,9 +84,7 @@ def classify(
 
 @cli.command()
 def demo(
-    chats: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")
-    ] = DEMO_CHATS,
+    chats: ChatsOption = DEMO_CHATS,
     as_json: Annotated[bool, typer.Option("--json", help="print every output record as one JSON object a line")] = False,
     rate: Annotated[
         float | None, typer.Option(min=0.0, help="messages a second, 0 for as fast as it goes; by default 12, with --json 0")
@@ -100,9 +100,7 @@ def demo(
 
 @cli.command("publish-demo")
 def publish_demo(
-    chats: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")
-    ] = DEMO_CHATS,
+    chats: ChatsOption = DEMO_CHATS,
     rate: Annotated[float, typer.Option(min=0.1, help="messages a second")] = 5.0,
 ) -> None:
     """Publish the demo's chats to the input topic of a running Kafka."""

@@ -20,7 +20,10 @@ _TEXT_CHARS = 110
 
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
-    """A record of an output topic. `value` is parsed JSON, or a dead letter's text; `answers` is the input (partition, offset)."""
+    """A record of an output topic.
+
+    `value` is parsed JSON, or a dead letter's text; `answers` is the input's partition and offset.
+    """
 
     kind: OutputKind
     topic: str

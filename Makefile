@@ -1,0 +1,48 @@
+PYTHON ?= python3
+# Where pip finds torch's CPU builds, if it is to take those: see the README.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: demo test lint types imports broker bench help
+
+demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears
+	@$(BIN)/python -m worker demo
+
+test: $(VENV)/.dev  ## run the test suite
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## check types
+	@$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## check that imports point from the edge to the core
+	@$(BIN)/lint-imports --no-logo
+
+broker: $(VENV)/.dev  ## run the tests of real Apache Kafka alone
+	@$(BIN)/python -m pytest tests/broker
+
+bench: $(VENV)/.dev  ## measure classifier and worker; results go to bench_results/
+	@$(BIN)/python -m tests.bench.throughput
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+$(BIN)/python:
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the demo needs"
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what the tests need, torch included: this takes a few minutes"
+	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
