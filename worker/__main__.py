@@ -151,9 +151,6 @@ def main() -> None:
         sys.exit(f"rugo-worker: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader went away, as `| head` does: nothing is left to say, and no error either.
-        sys.stderr.close()
 
 
 if __name__ == "__main__":
