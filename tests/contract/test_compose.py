@@ -14,6 +14,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 Compose = dict[str, Any]
+Check = Callable[[Compose], Iterator[str]]
 
 
 @pytest.fixture
@@ -142,11 +143,11 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_file_has_no_problem(compose: Compose, check: Callable[[Compose], Iterator[str]]) -> None:
+def test_the_file_has_no_problem(compose: Compose, check: Check) -> None:
     assert list(check(compose)) == []
 
 
-FAULTS: list[tuple[Callable[[Compose], Iterator[str]], tuple[str, ...], Any]] = [
+FAULTS: list[tuple[Check, tuple[str, ...], Any]] = [
     (schema_problems, ("worker", "mem_limits"), "512m"),
     (schema_problems, ("worker", "depends_on", "topics", "condition"), "service_done"),
     (dependency_problems, ("worker", "depends_on"), {"topic": {"condition": "service_completed_successfully"}}),
@@ -174,9 +175,7 @@ FAULTS: list[tuple[Callable[[Compose], Iterator[str]], tuple[str, ...], Any]] = 
 
 
 @pytest.mark.parametrize(("check", "where", "fault"), FAULTS)
-def test_a_fault_is_seen(
-    compose: Compose, check: Callable[[Compose], Iterator[str]], where: tuple[str, ...], fault: Any
-) -> None:
+def test_a_fault_is_seen(compose: Compose, check: Check, where: tuple[str, ...], fault: Any) -> None:
     faulty = copy.deepcopy(compose)
     service: dict[str, Any] = faulty["services"]
     for name in where[:-1]:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -66,11 +67,10 @@ def is_ignored(path: str) -> bool:
 
 
 BUILDER, RUNTIME = read_stages()
+COPIED = [source for stage in (BUILDER, RUNTIME) for sources, _ in copies_from_here(stage) for source in sources]
 
 
-@pytest.mark.parametrize(
-    "source", [source for stage in (BUILDER, RUNTIME) for each in copies_from_here(stage) for source in each[0]]
-)
+@pytest.mark.parametrize("source", COPIED)
 def test_what_is_copied_exists_and_reaches_the_builder(source: str) -> None:
     assert (REPOSITORY / source).exists()
     assert not is_ignored(source)
@@ -134,8 +134,8 @@ def python_of_the_image() -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Replay the builder's COPY and RUN in an empty folder, and return the virtual environment that comes of it."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Replay the builder's COPY and RUN in an empty folder, and yield the virtual environment that comes of it."""
     folder = tmp_path_factory.mktemp("image")
     build, venv = folder / "build", folder / "venv"
     build.mkdir()
@@ -157,7 +157,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             assert run.returncode == 0, f"{command}\n{(run.stdout + run.stderr)[-3000:]}"
     shutil.rmtree(build)
-    return venv
+    yield venv
+    shutil.rmtree(folder)
 
 
 def run_installed(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
