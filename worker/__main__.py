@@ -43,8 +43,8 @@ def run() -> None:
 def topics_create(
     partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic; the most workers that can share it")] = 6,
     replication_factor: Annotated[
-        int, typer.Option(min=-1, help="copies of each partition; -1 takes the broker's default")
-    ] = -1,
+        int, typer.Option(min=0, help="copies of a partition; 0 takes 3, or one a broker if fewer")
+    ] = 0,
 ) -> None:
     """Create the four topics that don't exist yet; those that do are left as they are."""
     from worker.kafka.topics import create_topics

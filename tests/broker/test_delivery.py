@@ -161,7 +161,7 @@ def test_missing_topics_are_named_and_topics_create_makes_them(kafka, tiny_bundl
         assert worker.wait(60) == 1
         assert all(name in worker.log for name in stage.names.all)
         assert "topics create" in worker.log
-        command = [sys.executable, "-m", "worker", "topics", "create", "--partitions", "3", "--replication-factor", "1"]
+        command = [sys.executable, "-m", "worker", "topics", "create", "--partitions", "3"]
         environment = {**os.environ, **stage.environment}
         made = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
         assert made.stdout.count("created") == 4

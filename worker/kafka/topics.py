@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
@@ -12,6 +13,7 @@ from worker.core.records import TopicNames
 # A dead letter is the original record and some headers: its topic must take a little more than the input topic does.
 DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 _RETRY_S = 1.0
+_USUAL_COPIES = 3
 
 
 async def existing_topics(bootstrap_servers: str, *, request_timeout_s: float) -> frozenset[str]:
@@ -61,23 +63,34 @@ async def create_topics(
 ) -> dict[str, str]:
     """Create the topics that don't exist and return what became of each: `created` or `exists`.
 
-    Raises `BrokerUnavailableError` or, with the broker's reason, `TopicsMissingError`.
+    A `replication_factor` of 0 takes three copies, or as many as there are brokers. Raises `BrokerUnavailableError` or, with
+    the broker's reason, `TopicsMissingError`.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     give_up_at = asyncio.get_running_loop().time() + deadline_s
+    while True:
+        try:
+            response = await _ask_for_topics(
+                bootstrap_servers, names, partitions=partitions, replication_factor=replication_factor
+            )
+            break
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, KafkaError) and not error.retriable:
+                raise TopicsMissingError(f"topics can't be created: {type(error).__name__}: {error}") from error
+            if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
+                raise broker_unavailable(bootstrap_servers, deadline_s=deadline_s, error=error) from error
+            await asyncio.sleep(_RETRY_S)
+    return {topic: _became(topic, code, message) for topic, code, message in response.topic_errors}
+
+
+async def _ask_for_topics(bootstrap_servers: str, names: TopicNames, *, partitions: int, replication_factor: int) -> Any:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
-        while True:
-            try:
-                await admin.start()
-                response = await admin.create_topics(_new_topics(names, partitions, replication_factor=replication_factor))
-                break
-            except (KafkaError, OSError, TimeoutError) as error:
-                if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
-                    raise broker_unavailable(bootstrap_servers, deadline_s=deadline_s, error=error) from error
-                await asyncio.sleep(_RETRY_S)
+        await admin.start()
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = replication_factor or min(_USUAL_COPIES, brokers)
+        return await admin.create_topics(_new_topics(names, partitions, replication_factor=copies))
     finally:
         await admin.close()
-    return {topic: _became(topic, code, message) for topic, code, message in response.topic_errors}
 
 
 def _new_topics(names: TopicNames, partitions: int, *, replication_factor: int) -> Sequence[NewTopic]:
