@@ -216,6 +216,7 @@ class _Worker:
         self.app.exit()
 
     def _note_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._states.forget_partitions(partitions)  # a poll that outlived the revocation may have left something
         self._metrics.rebalances.inc()
         self._metrics.assigned_partitions.set(len(partitions))
         self._health.assigned_partitions = len(partitions)

@@ -118,6 +118,10 @@ class Pipeline:
         metrics.records_in.inc(len(records))
         metrics.poll_records.observe(len(records))
         metrics.remembered_chats.set(len(self._states))
+        rejected = [each for each in scored if isinstance(each, Rejected)]
+        if rejected:
+            reasons = Counter(each.reason for each in rejected)
+            _log.warning("records rejected", reasons=dict(reasons), first=rejected[0].record.position)
         for topic, count in Counter(each.topic for each in outgoing).items():
             metrics.events_out.labels(topic).inc(count)
         for record in records:
@@ -125,7 +129,6 @@ class Pipeline:
         for each in scored:
             if isinstance(each, Rejected):
                 metrics.dead_letters.labels(each.reason).inc()
-                _log.warning("record rejected", reason=each.reason, position=each.record.position)
                 continue
             metrics.tones.labels(tone_of(emotion.label for emotion in each.score.emotions)).inc()
             for emotion in each.score.emotions:
