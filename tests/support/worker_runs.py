@@ -76,9 +76,8 @@ class Stage:
         asyncio.run(
             create_topics(self.bootstrap_servers, self.names, partitions=self.partitions, replication_factor=1, deadline_s=30.0)
         )
-        # A topic can be listed a moment before each of its partitions has a leader.
         for name in self.names.all:
-            wait_until(lambda name=name: self._has_leaders(name), what=f"leaders of {name}")
+            self._ends(name)
         return self
 
     def publish(
@@ -157,20 +156,22 @@ class Stage:
         return Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": group_id, "enable.auto.commit": False})
 
     def _ends(self, topic: str) -> dict[int, int]:
+        """Return the end of each partition, waiting while a broker that has just started has no leader for one."""
         consumer = self._consumer()
+        give_up_at_s = time.monotonic() + 30
         try:
-            return {
-                each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=20)[1]
-                for each in range(self.partitions)
-            }
+            while True:
+                try:
+                    return {
+                        each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=20)[1]
+                        for each in range(self.partitions)
+                    }
+                except KafkaException:
+                    if time.monotonic() > give_up_at_s:
+                        raise
+                    time.sleep(0.1)
         finally:
             consumer.close()
-
-    def _has_leaders(self, topic: str) -> bool:
-        try:
-            return bool(self._ends(topic))
-        except KafkaException:
-            return False
 
     def _places(self, topic: str) -> list[Position]:
         return [(partition, offset) for partition, end in self._ends(topic).items() for offset in range(end)]
