@@ -70,8 +70,10 @@ def test_odd_records_in_the_middle_of_a_poll_lose_nothing_and_spoil_no_neighbour
         stage.publish(good, key=b"good", partition=0)
         stage.publish(value, key=key, headers=headers, partition=0)
     stage.flush()
-    stage.start_worker()
+    worker = stage.start_worker(RUGO_LOG_LEVEL="DEBUG")
     wait_until_all_answered(stage)
+    assert "отрава" not in worker.log
+    assert "спасибо" not in worker.log
     found = {each.answers[1]: each for each in check_ledger(stage)}
     for number, (value, headers, reason) in enumerate(ODD_RECORDS.values()):
         assert found[2 * number].value["emotions"][0]["label"] == "gratitude"
