@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from training.config import ConfigError, Places, read_config
-from training.plan import STAGES
+from training.config import BUNDLES_FOLDER, ConfigError, Places, read_config
+from training.plan import STAGES, trained
 from training.stages import Run, Stage, run_stage
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -16,6 +16,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="a TOML file; see t
 DataOption = Annotated[Path, typer.Option("--data-dir", help="what {data} in the configuration means")]
 ModelsOption = Annotated[Path, typer.Option("--models-dir", help="what {models} in the configuration means")]
 RunsOption = Annotated[Path, typer.Option("--runs-dir", help="where runs write, a folder each")]
+BundlesOption = Annotated[Path, typer.Option("--bundles-dir", help="where bundles go, a folder each")]
 ForceOption = Annotated[bool, typer.Option("--force", help="do it again although its output holds")]
 
 
@@ -34,9 +35,11 @@ def _add_command(stages: tuple[Stage, ...], *, name: str, help_text: str) -> Non
         data_dir: DataOption = Path("data"),
         models_dir: ModelsOption = Path("models"),
         runs_dir: RunsOption = Path("runs"),
+        bundles_dir: BundlesOption = BUNDLES_FOLDER,
         force: ForceOption = False,
     ) -> None:
-        run = Run(read_config(config), Places(data=data_dir, models=models_dir, runs=runs_dir))
+        places = Places(data=data_dir, models=models_dir, runs=runs_dir, bundles=bundles_dir)
+        run = Run(read_config(config), places)
         for stage in stages:
             if not stage.applies(run.config):
                 typer.echo(f"{stage.name}: not part of this configuration")
@@ -51,6 +54,15 @@ def _add_command(stages: tuple[Stage, ...], *, name: str, help_text: str) -> Non
 for _stage in STAGES:
     _add_command((_stage,), name=_stage.name, help_text=f"The stage {_stage.name}.")
 _add_command(STAGES, name="all", help_text="Every stage in order; those whose output still holds are skipped.")
+
+
+@app.command("compare-exports")
+def compare_exports_command(config: ConfigOption, runs_dir: RunsOption = Path("runs"), threads: int = 2) -> None:
+    """Export the trained student in every way and print how they compare: size, speed, agreement, batch-independence."""
+    from training.export.compare import compare_exports
+
+    run = Run(read_config(config), Places(data=Path(), models=Path(), runs=runs_dir))
+    typer.echo(compare_exports(trained(run), output=run.folder("compare-exports"), threads=threads))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CORPUS_FOLDER = Path(__file__).parent / "corpus"
+BUNDLES_FOLDER = Path(__file__).parents[1] / "model_weights"
 
 
 class ConfigError(Exception):
@@ -97,6 +98,10 @@ class TeacherConfig(Section):
     replay_rows: int | None = Field(None, description="GoEmotions rows a run; all when unset")
     loss: LossConfig = LossConfig()
     batch_size: int = Field(64, description="of the pass that saves its logits")
+    tuned_for: Literal["all", "corpora"] = Field(
+        "all", description="rows that the tuned teacher answers; with `corpora` the one in `folder` answers GoEmotions' rows"
+    )
+    reuse: tuple[str, ...] = Field((), description="`teach` folders of other runs, whose answers by the same teacher are taken")
 
 
 class DistilConfig(Section):
@@ -134,14 +139,22 @@ class ThresholdConfig(Section):
     max_macro_loss: float = Field(0.005, ge=0, description="of validation macro-F1, that moving them may cost")
 
 
+class SourceConfig(Section):
+    """What the cards say of a part of GoEmotions."""
+
+    name: str
+    licence: str
+    origin: str
+
+
 class BundleConfig(Section):
     """What is shipped."""
 
     name: str = "rugo-tiny2"
     version: str = "1.0.0"
-    quantisation: Literal["dynamic", "static", "block"] = "block"
+    quantisation: Literal["dynamic", "static", "block32", "block64"] = "block64"
     base: str = Field(description="for the card: what the weights were started from")
-    data: tuple[dict[str, str], ...] = Field((), description="for the card: GoEmotions' sources and licences")
+    data: tuple[SourceConfig, ...] = Field((), description="for the card: GoEmotions' sources and licences")
 
 
 class TrainingConfig(Section):
@@ -170,6 +183,7 @@ class Places:
     data: Path
     models: Path
     runs: Path
+    bundles: Path = BUNDLES_FOLDER
     corpus: Path = CORPUS_FOLDER
 
     def resolve(self, path: str) -> str:

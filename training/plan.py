@@ -1,13 +1,16 @@
 """Which stages there are, in which order, and what each is given."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.evaluation.report import evaluate
 from training.stages import Run, Stage
-from training.thresholds.choose import choose
+from training.thresholds.choose import choose, read_thresholds
+
+if TYPE_CHECKING:
+    from training.export.compare import Trained
 
 
 def prepared_folder(run: Run) -> Path:
@@ -18,13 +21,6 @@ def prepared_folder(run: Run) -> Path:
 def model_folder(run: Run) -> Path:
     """Where the trained model and its tokenizer lie."""
     return run.folder("train") / "model"
-
-
-def teacher_folder(run: Run) -> Path:
-    """The teacher that teaches: the tuned one where this run tunes it."""
-    if run.config.teacher.tune:
-        return run.folder("train-teacher") / "teacher"
-    return Path(run.places.resolve(run.config.teacher.folder))
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -42,7 +38,8 @@ def _train_teacher(run: Run) -> dict[str, Any]:
 def _teach(run: Run) -> dict[str, Any]:
     from training.finetune.teach import teach
 
-    return teach(run.config, teacher_folder=teacher_folder(run), prepared=prepared_folder(run), output=run.folder("teach"))
+    tuned = run.folder("train-teacher") / "teacher" if run.config.teacher.tune else None
+    return teach(run.config, run.places, tuned_folder=tuned, prepared=prepared_folder(run), output=run.folder("teach"))
 
 
 def _train(run: Run) -> dict[str, Any]:
@@ -80,6 +77,38 @@ def _evaluate(run: Run) -> dict[str, Any]:
     )
 
 
+def trained(run: Run) -> "Trained":
+    """What exports start from."""
+    from training.export.compare import Trained
+
+    return Trained(
+        model=model_folder(run),
+        prepared=prepared_folder(run),
+        predicted=run.folder("predict"),
+        thresholds=read_thresholds(run.folder("thresholds")),
+        max_tokens=run.config.model.max_tokens,
+        seed=run.config.seed,
+    )
+
+
+def _export(run: Run) -> dict[str, Any]:
+    from training.export.compare import export
+
+    return export(trained(run), way=run.config.bundle.quantisation, output=run.folder("export"), threads=run.threads)
+
+
+def _bundle(run: Run) -> dict[str, Any]:
+    from training.export.bundle import BundleSources, write_bundle
+
+    sources = BundleSources(
+        model=model_folder(run),
+        prepared=prepared_folder(run),
+        exported=run.folder("export"),
+        evaluated=run.folder("evaluate"),
+    )
+    return write_bundle(run.config, sources, output=run.places.bundles / run.config.bundle.name)
+
+
 def _is_distilled(config: TrainingConfig) -> bool:
     return config.train.recipe == "distil"
 
@@ -92,14 +121,19 @@ STAGES = (
     Stage("prepare", lambda config: config.data.model_dump(), lambda _: (), _prepare),
     Stage(
         "train-teacher",
-        lambda config: [config.teacher.model_dump(), config.model.max_tokens, config.train.noise.model_dump()],
+        lambda config: [
+            config.teacher.model_dump(exclude={"tuned_for", "reuse", "batch_size"}),
+            [[each.name, each.teacher_repeat] for each in config.data.corpora],
+            config.model.max_tokens,
+            config.train.noise.model_dump(),
+        ],
         lambda _: ("prepare",),
         _train_teacher,
         lambda config: _is_distilled(config) and config.teacher.tune is not None,
     ),
     Stage(
         "teach",
-        lambda config: [config.teacher.folder, config.model.max_tokens],
+        lambda config: [config.teacher.folder, config.teacher.tuned_for, config.model.max_tokens],
         lambda config: ("prepare", "train-teacher") if config.teacher.tune else ("prepare",),
         _teach,
         _is_distilled,
@@ -113,4 +147,6 @@ STAGES = (
     Stage("predict", lambda config: config.model.max_tokens, lambda _: ("train",), _predict),
     Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
     Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds"), _evaluate),
+    Stage("export", lambda config: config.bundle.quantisation, lambda _: ("train", "thresholds"), _export),
+    Stage("bundle", lambda config: config.model_dump(mode="json"), lambda _: ("evaluate", "export"), _bundle),
 )

@@ -18,10 +18,11 @@ STAGE_FILE = "stage.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A configuration and its folders."""
+    """A configuration, its folders, and the threads that exports are measured with."""
 
     config: TrainingConfig
     places: Places
+    threads: int = 2
 
     def folder(self, stage: str) -> Path:
         return self.places.runs / self.config.run / stage

@@ -3,8 +3,10 @@
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -12,8 +14,15 @@ from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
 from training.__main__ import app
-from training.finetune.teacher import Teacher, save_teacher
+from training.export.onnx_export import load_for_export
+from training.finetune.answers import answer_keys, known_answers, read_answers
+from training.finetune.encoding import pad
+from training.finetune.teacher import Teacher, load_teacher, save_teacher
+from worker.core.failures import ModelBundleError
 from worker.core.labels import GOEMOTIONS_LABELS
+from worker.core.scoring import probabilities_from_logits
+from worker.inference.model_bundle import load_model_bundle
+from worker.inference.onnx_classifier import OnnxClassifier
 
 WORDS = "мама мыла раму спасибо ужас курьер деньги верните где заказ люблю вас кошмар помогите привет рада опять ждать".split()
 
@@ -81,6 +90,7 @@ def _write_corpora(folder: Path) -> None:
 CONFIG = """
 run = "tiny"
 [data]
+reserved_texts = ["мама мыла раму"]
 [[data.corpora]]
 name = "support"
 glob = "{data}/support.jsonl"
@@ -104,6 +114,9 @@ tune = { epochs = 1, learning_rate = 1e-3, batch_size = 16 }
 recipe = "distil"
 optimiser = { epochs = 2, learning_rate = 5e-3, batch_size = 16 }
 noise = { share = 0.5 }
+[thresholds]
+max_false_alarms = 0.2
+max_macro_loss = 1.0
 [bundle]
 name = "tiny"
 base = "nothing"
@@ -121,6 +134,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(root: Path, *words: str) -> str:
     places = ["--data-dir", root / "data", "--models-dir", root / "models", "--runs-dir", root / "runs"]
+    places += ["--bundles-dir", root / "bundles"]
     result = CliRunner().invoke(app, [*words, "--config", str(root / "tiny.toml"), *map(str, places)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
@@ -139,4 +153,62 @@ def test_a_distilled_run_leaves_a_student_with_all_labels(finished: Path) -> Non
 
 
 def test_stages_whose_output_holds_are_skipped(finished: Path, folders: Path) -> None:
-    assert "train: unchanged" in _run(folders, "all")
+    lines = _run(folders, "all").splitlines()
+    assert lines
+    assert all(": unchanged" in line for line in lines)
+
+
+def test_the_bundle_loads_and_gives_torch_s_logits(finished: Path, folders: Path) -> None:
+    bundle = load_model_bundle(folders / "bundles" / "tiny")
+    classifier = OnnxClassifier(bundle, threads=1)
+    texts = ["спасибо мама", "ужас верните деньги опять"]
+    tokenized = classifier.tokenize(texts)
+    by_onnx = probabilities_from_logits(classifier.logits(tokenized))
+    model = load_for_export(finished / "train" / "model")
+    feeds = pad([each.token_ids for each in tokenized], pad_id=1)
+    with torch.no_grad():
+        by_torch = probabilities_from_logits(model(**feeds).logits.numpy())
+    assert np.abs(by_onnx - by_torch).max() < 0.01
+
+
+def test_the_manifest_names_every_corpus_and_the_thresholds_of_the_run(finished: Path, folders: Path) -> None:
+    manifest = load_model_bundle(folders / "bundles" / "tiny").manifest
+    chosen = json.loads((finished / "thresholds" / "thresholds.json").read_text("utf-8"))
+    assert manifest.thresholds == chosen["thresholds"]
+    assert [(each["name"], each["training_rows"]) for each in manifest.data] == [("support", 10)]
+
+
+def test_an_altered_bundle_is_refused(finished: Path, folders: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folders / "bundles" / "tiny", copy)
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelBundleError, match="altered"):
+        load_model_bundle(copy)
+
+
+def test_the_card_shows_scores_examples_and_limits(finished: Path, folders: Path) -> None:
+    card = (folders / "bundles" / "tiny" / "README.md").read_text("utf-8")
+    for expected in ("# tiny", "macro-F1", "мама мыла раму", "Intended use and limits", "support_reporting"):
+        assert expected in card
+
+
+def test_exports_by_blocks_do_not_depend_on_the_batch(finished: Path, folders: Path) -> None:
+    del finished
+    _run(folders, "all")
+    parity = json.loads((folders / "runs" / "tiny" / "export" / "parity.json").read_text("utf-8"))
+    assert parity["batch_dependence"] <= 0.001
+    assert parity["cell_agreement"] >= 0.99
+
+
+def test_tuning_a_teacher_leaves_its_word_embeddings_as_they_were(finished: Path, folders: Path) -> None:
+    before = load_teacher(folders / "models" / "teacher").encoder.embeddings.word_embeddings.weight
+    tuned = load_teacher(finished / "train-teacher" / "teacher")
+    assert torch.equal(before, tuned.encoder.embeddings.word_embeddings.weight)
+    assert not torch.equal(tuned.head.weight, load_teacher(folders / "models" / "teacher").head.weight)
+
+
+def test_a_teacher_is_not_asked_twice(finished: Path, folders: Path) -> None:
+    keys = read_answers(finished / "teach").keys
+    assert len(known_answers(keys, [finished / "teach"])) == len(keys)
+    assert not set(keys.tolist()) & set(answer_keys(folders / "models" / "teacher", ["мама"]).tolist())

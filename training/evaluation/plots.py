@@ -15,7 +15,7 @@ _DPI = 80
 
 def plot_correlation(probabilities: npt.NDArray[np.floating], path: Path) -> None:
     """Draw the correlation of the labels' probabilities over rows, [rows, 28], as a heatmap."""
-    spread = probabilities.std(0) > 0
+    spread = np.ptp(probabilities, axis=0) > 0
     correlation = np.zeros((len(spread), len(spread)))
     correlation[np.ix_(spread, spread)] = np.corrcoef(probabilities[:, spread], rowvar=False)
     figure = Figure(figsize=(8, 7), layout="constrained")

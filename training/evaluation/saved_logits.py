@@ -19,12 +19,23 @@ class Scored:
 
 
 def read_scored(folder: Path, split: str) -> Scored:
-    """Read a split's logits that `predict` saved."""
+    """Read a split's logits that `predict` saved, as probabilities, and its labels."""
+    with np.load(_existing(folder, split), allow_pickle=False) as saved:
+        return Scored(probabilities_from_logits(saved["logits"]), saved["labels"])
+
+
+def read_logits(folder: Path, split: str) -> npt.NDArray[np.float32]:
+    """Read a split's logits that `predict` saved, [rows, 28]."""
+    with np.load(_existing(folder, split), allow_pickle=False) as saved:
+        logits: npt.NDArray[np.float32] = saved["logits"]
+        return logits
+
+
+def _existing(folder: Path, split: str) -> Path:
     path = folder / f"{split}.npz"
     if not path.exists():
         raise ConfigError(f"{path} is missing; run `python -m training predict` with this --config first")
-    with np.load(path, allow_pickle=False) as saved:
-        return Scored(probabilities_from_logits(saved["logits"]), saved["labels"])
+    return path
 
 
 def saved_splits(folder: Path, *, suffix: str) -> list[str]:

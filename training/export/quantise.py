@@ -91,7 +91,7 @@ def _gather_and_scale(table: str, *, indices: str, output: str) -> list[Any]:
     ]
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
+class _Batches(CalibrationDataReader):
     """Hands calibration batches over one by one, then None."""
 
     def __init__(self, batches: Sequence[Feeds]) -> None:

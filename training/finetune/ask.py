@@ -1,16 +1,20 @@
 """Asking a model: logits, and the teacher's vectors, of many texts, in the order given."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 from tqdm import tqdm
 
 from training.evaluation.metrics import macro_f1
-from training.finetune.encoding import batches_by_token_count, pad
+from training.evaluation.support_chats import support_scores
+from training.finetune.encoding import batches_by_token_count, encode, pad
+from training.finetune.prepared import read_split, scored_splits
 from training.finetune.trainer import has_fast_bf16
 from training.thresholds.search import best_thresholds
 from worker.core.scoring import probabilities_from_logits
@@ -47,14 +51,28 @@ def ask(
     return answers
 
 
-def validation_scorer(
-    token_ids: Sequence[Sequence[int]], labels: npt.NDArray[Any], *, pad_id: int
-) -> Callable[[nn.Module], dict[str, float]]:
-    """Return a scorer: macro-F1 on these rows with thresholds tuned on them, and at 0.5. For comparing epochs only."""
+def validation_scorer(tokenizer: Tokenizer, prepared: Path, *, pad_id: int) -> Callable[[nn.Module], dict[str, float]]:
+    """Return a scorer for comparing epochs: macro-F1 on validation, at 0.5 and with thresholds tuned on it.
+
+    With those thresholds it also scores the corpora's tuning parts as support chats.
+    """
+    validation = read_split(prepared, "validation")
+    tuning = [read_split(prepared, name) for name in scored_splits(prepared) if name.endswith("_tuning")]
+    token_ids = [encode(tokenizer, split.texts) for split in (validation, *tuning)]
+
+    def probabilities_of(model: nn.Module, index: int) -> npt.NDArray[np.float64]:
+        return probabilities_from_logits(ask(model, token_ids[index], pad_id=pad_id)["logits"])
 
     def score(model: nn.Module) -> dict[str, float]:
-        probabilities = probabilities_from_logits(ask(model, token_ids, pad_id=pad_id)["logits"])
-        tuned = macro_f1(labels, probabilities >= best_thresholds(probabilities, labels))
-        return {"macro_f1": round(tuned, 4), "macro_f1_at_half": round(macro_f1(labels, probabilities >= 0.5), 4)}
+        probabilities = probabilities_of(model, 0)
+        thresholds = best_thresholds(probabilities, validation.labels)
+        scores = {
+            "macro_f1": macro_f1(validation.labels, probabilities >= thresholds),
+            "macro_f1_at_half": macro_f1(validation.labels, probabilities >= 0.5),
+        }
+        for index, split in enumerate(tuning, 1):
+            support = support_scores(split.labels, probabilities_of(model, index) >= thresholds)
+            scores |= {f"{split.rows[0].source}_{name}": support[name] for name in ("hostile_recall", "false_alarms")}
+        return {name: round(value, 4) for name, value in scores.items()}
 
     return score

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 _EVERY_STEPS = 10
 
 
-class AverageLastSteps(TrainerCallback):  # type: ignore[misc]
+class AverageLastSteps(TrainerCallback):
     """Keeps the running mean of the weights over the last `share` of the steps, every tenth step."""
 
     def __init__(self, model: nn.Module, *, share: float) -> None:

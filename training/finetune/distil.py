@@ -13,9 +13,10 @@ from torch import nn
 from transformers import BertForSequenceClassification
 
 from training.config import ConfigError, Places, TrainingConfig
+from training.finetune.answers import read_answers
 from training.finetune.ask import validation_scorer
 from training.finetune.averaging import AverageLastSteps
-from training.finetune.encoding import encode, load_tokenizer
+from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import DistilTargets, distil_loss
 from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, training_batches
 from training.finetune.student import build_student, tokenizer_source
@@ -45,7 +46,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     Where weights are averaged, the better of the last and the averaged ones by validation macro-F1 is kept.
     """
     seed_everything(config.seed)
-    train_split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
+    train_split = read_split(prepared, "train")
     tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
     targets = _targets(train_split, taught)
     student = DistilledStudent(build_student(config.model, places), teacher_width=targets["vectors"].shape[1])
@@ -74,7 +75,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
             config=config.train.distil,
         )
 
-    score_of = validation_scorer(encode(tokenizer, validation.texts), validation.labels, pad_id=pad_id)
+    score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     average = AverageLastSteps(student, share=config.train.distil.average_last)
     log = train(
         Task(student, batches, loss_of, score_of, HEAD),
@@ -96,18 +97,13 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
 
 
 def _targets(split: Split, taught: Path) -> dict[str, np.ndarray[Any, Any]]:
-    try:
-        logits = np.load(taught / "logits.npy", allow_pickle=False)
-        vectors = np.load(taught / "vectors.npy", allow_pickle=False).astype(np.float32)
-    except OSError as error:
-        raise ConfigError(
-            f"{taught} has no teacher's answers; run `python -m training teach` with this --config first"
-        ) from error
-    if len(logits) != len(split.rows):
-        raise ConfigError(f"{taught} answers {len(logits)} rows, train has {len(split.rows)}; run `teach` again")
+    answers = read_answers(taught)
+    if len(answers.logits) != len(split.rows):
+        raise ConfigError(f"{taught} answers {len(answers.logits)} rows, train has {len(split.rows)}; run `teach` again")
+    vectors = answers.vectors.astype(np.float32)
     standardised = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-6)
     return {
         "labels": split.labels,
-        "probabilities": probabilities_from_logits(logits).astype(np.float32),
+        "probabilities": probabilities_from_logits(answers.logits).astype(np.float32),
         "vectors": standardised.astype(np.float16),
     }

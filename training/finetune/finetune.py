@@ -9,7 +9,7 @@ from torch import nn
 
 from training.config import Places, TrainingConfig
 from training.finetune.ask import validation_scorer
-from training.finetune.encoding import encode, load_tokenizer
+from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import label_loss
 from training.finetune.prepared import goemotions_weights, read_split, repeats_of, training_batches
 from training.finetune.student import build_student, load_for_finetuning, tokenizer_source
@@ -21,7 +21,7 @@ HEAD = ("classifier.",)
 def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: Path) -> dict[str, Any]:
     """Fine-tune on every training row; write the best epoch's model and its tokenizer to `output`/model."""
     seed_everything(config.seed)
-    train_split, validation = read_split(prepared, "train"), read_split(prepared, "validation")
+    train_split = read_split(prepared, "train")
     tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
     is_own = config.model.embeddings_from or config.model.start_from
     model = build_student(config.model, places) if is_own else load_for_finetuning(places.resolve(config.model.base))
@@ -43,7 +43,7 @@ def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: 
         weights = pos_weight.to(logits.device)
         return label_loss(logits, batch["labels"], pos_weight=weights, focal_gamma=config.train.loss.focal_gamma)
 
-    score_of = validation_scorer(encode(tokenizer, validation.texts), validation.labels, pad_id=pad_id)
+    score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     log = train(
         Task(model, batches, loss_of, score_of, HEAD),
         config.train.optimiser,

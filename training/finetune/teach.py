@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.config import ConfigError, TrainingConfig
+from training.config import ConfigError, Places, TrainingConfig
 from training.data.prepare import GOEMOTIONS
+from training.finetune.answers import Answers, answer_keys, known_answers
 from training.finetune.ask import ask, validation_scorer
 from training.finetune.encoding import encode, load_tokenizer
 from training.finetune.loss import label_loss
@@ -34,7 +35,6 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
     tokenizer = load_tokenizer(str(encoder_folder(start)), max_tokens=config.model.max_tokens)
     pad_id = teacher.encoder.config.pad_token_id
     train_split = read_split(prepared, "train")
-    validation = read_split(prepared, "validation")
     pos_weight = torch.from_numpy(goemotions_weights(train_split, config.teacher.loss))
     replayed = _replay(train_split, rows=config.teacher.replay_rows, seed=config.seed)
     batches = training_batches(
@@ -53,7 +53,7 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
         weights = pos_weight.to(logits.device)
         return label_loss(logits, batch["labels"], pos_weight=weights, focal_gamma=config.teacher.loss.focal_gamma)
 
-    score_of = validation_scorer(encode(tokenizer, validation.texts), validation.labels, pad_id=pad_id)
+    score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     task = Task(teacher, batches, loss_of, score_of, HEAD)
     log = train(task, optimiser, output=output / "checkpoints", seed=config.seed)
     save_teacher(teacher, output / "teacher", tokenizer_json=encoder_folder(start) / "tokenizer.json")
@@ -61,21 +61,52 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
     return {"rows": len(replayed.rows), "log": [each for each in log if "eval_macro_f1" in each]}
 
 
-def teach(config: TrainingConfig, *, teacher_folder: Path, prepared: Path, output: Path) -> dict[str, Any]:
-    """Save the teacher's logits [rows, 28] and pooled vectors [rows, width] of every training text, as float16 .npy."""
-    teacher = load_teacher(teacher_folder).to(_device())
-    tokenizer = load_tokenizer(str(encoder_folder(teacher_folder)), max_tokens=config.model.max_tokens)
-    texts = read_split(prepared, "train").texts
-    answers = ask(
-        teacher,
-        encode(tokenizer, texts),
-        pad_id=teacher.encoder.config.pad_token_id,
-        batch_size=config.teacher.batch_size,
-        progress="teach",
+def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, prepared: Path, output: Path) -> dict[str, Any]:
+    """Save the teacher's answers to every training text, once.
+
+    Where a tuned teacher is for the corpora alone, GoEmotions' rows are answered by the one it was tuned from, which knows
+    them better.
+    """
+    rows = read_split(prepared, "train").rows
+    is_base = np.array([row.source in GOEMOTIONS for row in rows])
+    base_folder = Path(places.resolve(config.teacher.folder))
+    everything = np.arange(len(rows))
+    parts = [(tuned_folder or base_folder, everything)]
+    if tuned_folder and config.teacher.tuned_for == "corpora":
+        parts = [(base_folder, everything[is_base]), (tuned_folder, everything[~is_base])]
+    reuse = [Path(places.resolve(folder)) for folder in config.teacher.reuse]
+    answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
+    order = np.argsort(np.concatenate([which for _, which in parts]))
+    answers = Answers(
+        np.concatenate([each.logits for each in answered])[order],
+        np.concatenate([each.vectors for each in answered])[order],
+        np.concatenate([each.keys for each in answered])[order],
     )
-    np.save(output / "logits.npy", answers["logits"].astype(np.float16), allow_pickle=False)
-    np.save(output / "vectors.npy", answers["vectors"].astype(np.float16), allow_pickle=False)
-    return {"rows": len(texts), "width": int(answers["vectors"].shape[1])}
+    answers.write(output)
+    return {"rows": len(rows), "width": int(answers.vectors.shape[1])}
+
+
+def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: list[Path]) -> Answers:
+    """Ask the teacher in `folder` what earlier runs did not ask it."""
+    teacher = load_teacher(folder).to(_device())
+    tokenizer = load_tokenizer(str(encoder_folder(folder)), max_tokens=config.model.max_tokens)
+    keys = answer_keys(folder, texts)
+    known = known_answers(keys, reuse)
+    logits = np.empty((len(texts), teacher.head.out_features), np.float16)
+    vectors = np.empty((len(texts), teacher.head.in_features), np.float16)
+    for index, (earlier, row) in known.items():
+        logits[index], vectors[index] = earlier.logits[row], earlier.vectors[row]
+    asked = [index for index in range(len(texts)) if index not in known]
+    if asked:
+        fresh = ask(
+            teacher,
+            encode(tokenizer, [texts[index] for index in asked]),
+            pad_id=teacher.encoder.config.pad_token_id,
+            batch_size=config.teacher.batch_size,
+            progress="teach",
+        )
+        logits[asked], vectors[asked] = fresh["logits"], fresh["vectors"]
+    return Answers(logits, vectors, keys)
 
 
 def _replay(split: Split, *, rows: int | None, seed: int) -> Split:

@@ -58,7 +58,7 @@ def train(
     return list(trainer.state.log_history)
 
 
-class EmotionTrainer(Trainer):  # type: ignore[misc]
+class EmotionTrainer(Trainer):
     """A Trainer that leaves batches, loss and score to its task."""
 
     def __init__(self, task: Task, config: OptimiserConfig, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class EmotionTrainer(Trainer):  # type: ignore[misc]
         scores = {f"eval_{name}": value for name, value in self._task.score_of(self.model).items()}
         self.model.train()
         self.log(scores)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

@@ -54,9 +54,10 @@ def shrunk_thresholds(probabilities: Array, labels: Array, *, shrinkage: float, 
     """
     own = best_thresholds(probabilities, labels)
     shared = best_shared_threshold(probabilities, labels)
-    support = labels.sum(0)
+    support = labels.sum(0).astype(np.float64)
     weight = np.where(support < min_support, 0.0, support / np.maximum(support + shrinkage, 1e-9))
-    return np.round(np.clip(weight * own + (1 - weight) * shared, GRID[0], GRID[-1]), DECIMALS)
+    held: npt.NDArray[np.float64] = np.clip(weight * own + (1 - weight) * shared, GRID[0], GRID[-1])
+    return np.round(held, DECIMALS)
 
 
 def choose_thresholds(

@@ -1,0 +1,115 @@
+"""The stage `bundle`: weights, tokenizer, manifest, card and pictures in one folder, read back as the worker reads it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.config import ConfigError, TrainingConfig
+from training.data.prepare import CARD_NAME
+from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG
+from training.export.card import Example, render_card
+from worker.core.labels import GOEMOTIONS_LABELS, tone_of
+from worker.core.scoring import labels_over_threshold, probabilities_from_logits
+from worker.inference.model_bundle import (
+    MANIFEST_NAME,
+    ONNX_NAME,
+    SAFETENSORS_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    ModelBundle,
+    file_digest,
+    load_model_bundle,
+)
+from worker.inference.onnx_classifier import OnnxClassifier
+
+CARD_FILE = "README.md"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSources:
+    """The folders of a run that a bundle is made from."""
+
+    model: Path
+    prepared: Path
+    exported: Path
+    evaluated: Path
+
+
+def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path) -> dict[str, Any]:
+    """Write the bundle to `output`, replacing what was there, and classify the card's examples with it.
+
+    The card is no part of the manifest's digests, so that it can quote what the finished bundle says.
+    """
+    if output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True)
+    shutil.copyfile(sources.exported / ONNX_NAME, output / ONNX_NAME)
+    shutil.copyfile(sources.model / TOKENIZER_NAME, output / TOKENIZER_NAME)
+    half = {name: value.to(torch.float16) for name, value in load_file(sources.model / SAFETENSORS_NAME).items()}
+    save_file(half, output / SAFETENSORS_NAME, metadata={"format": "pt"})
+    for picture in (CORRELATION_PNG, LABELS_PNG):
+        shutil.copyfile(sources.evaluated / picture, output / picture)
+    manifest = _manifest(config, sources, output=output)
+    text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    (output / MANIFEST_NAME).write_text(text + "\n", "utf-8")
+    examples = classify_examples(load_model_bundle(output), config.data.reserved_texts)
+    (output / CARD_FILE).write_text(render_card(manifest, examples), "utf-8")
+    return {"folder": str(output), "examples": {each.text: each.labels for each in examples}}
+
+
+def classify_examples(bundle: ModelBundle, texts: Sequence[str]) -> list[Example]:
+    """Return what the worker's own classifier says of the texts, each on its own."""
+    classifier = OnnxClassifier(bundle, threads=1)
+    examples = []
+    for text in texts:
+        probabilities = probabilities_from_logits(classifier.logits(classifier.tokenize([text])))[0]
+        found = labels_over_threshold(probabilities.tolist(), bundle.manifest.labels, thresholds=bundle.thresholds)
+        labels = {each.label: each.probability for each in found}
+        examples.append(Example(text, labels, tone_of(labels)))
+    return examples
+
+
+def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -> Manifest:
+    scores = _read_json(sources.evaluated / "metrics.json")
+    architecture = _read_json(sources.model / "config.json")
+    labels = tuple(architecture["id2label"][str(index)] for index in range(len(GOEMOTIONS_LABELS)))
+    if labels != GOEMOTIONS_LABELS:
+        raise ConfigError(f"{sources.model} orders its labels otherwise than the saved logits; train it with this project")
+    files = sorted(path.name for path in output.iterdir() if path.name not in (MANIFEST_NAME, CARD_FILE))
+    return Manifest(
+        name=config.bundle.name,
+        version=config.bundle.version,
+        architecture=architecture,
+        labels=labels,
+        activation="sigmoid",
+        thresholds=scores["thresholds"]["thresholds"],
+        max_tokens=config.model.max_tokens,
+        pad_token_id=architecture["pad_token_id"],
+        files={name: file_digest(output / name) for name in files},
+        base=config.bundle.base,
+        data=_corpora(config, _read_json(sources.prepared / CARD_NAME)),
+        config=config.model_dump(mode="json"),
+        versions={library: version(library) for library in _LIBRARIES},
+        metrics={**scores, "export": _read_json(sources.exported / "parity.json")},
+    )
+
+
+def _corpora(config: TrainingConfig, card: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return name, licence, origin and training rows of every corpus."""
+    rows = card["splits"]["train"]["by_source"]
+    named = [each.model_dump() for each in config.bundle.data]
+    named += [{"name": each.name, "licence": each.licence, "origin": each.origin} for each in config.data.corpora]
+    return [{**each, "training_rows": rows.get(each["name"], 0)} for each in named]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return values
