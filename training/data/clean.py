@@ -28,7 +28,10 @@ def drop_duplicates(rows: Iterable[Row]) -> list[Row]:
 
     The same short text with other labels stays: it is another comment, and how annotators differ is part of the truth.
     """
-    return list({(row.text, row.labels): row for row in reversed(list(rows))}.values())[::-1]
+    first: dict[tuple[str, tuple[str, ...]], Row] = {}
+    for row in rows:
+        first.setdefault((row.text, row.labels), row)
+    return list(first.values())
 
 
 def text_key(text: str) -> str:

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from training.config import ThresholdConfig
+from training.evaluation.metrics import bootstrap_interval, label_scores, macro_f1, micro_f1, weighted_f1
+from training.evaluation.report import evaluate
+from training.evaluation.saved_logits import Scored
+from training.evaluation.scores import union_scores
+from training.evaluation.support_chats import support_scores
+from training.thresholds.choose import HOSTILE, choose, columns, hostile_shift, read_thresholds, shifted
+from training.thresholds.search import GRID, best_shared_threshold, best_thresholds, choose_thresholds, shrunk_thresholds
+from worker.core.labels import GOEMOTIONS_LABELS
+
+CELLS = hnp.arrays(np.bool_, (20, 5))
+PROBABILITIES = hnp.arrays(np.float64, (20, 5), elements=st.integers(0, 10_000).map(lambda n: n / 10_000))
+
+
+@given(CELLS, CELLS)
+def test_scores_are_sklearns(labels: np.ndarray, predicted: np.ndarray) -> None:
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, zero_division=0)
+    scores = label_scores(labels, predicted)
+    for ours, theirs in ((scores.precision, precision), (scores.recall, recall), (scores.f1, f1), (scores.support, support)):
+        np.testing.assert_allclose(ours, theirs)
+    for average, ours in (("macro", macro_f1), ("micro", micro_f1), ("weighted", weighted_f1)):
+        assert ours(labels, predicted) == pytest.approx(f1_score(labels, predicted, average=average, zero_division=0))
+
+
+@given(PROBABILITIES, CELLS)
+def test_no_threshold_of_the_grid_beats_the_best_one(probabilities: np.ndarray, labels: np.ndarray) -> None:
+    best = best_thresholds(probabilities, labels)
+    reached = label_scores(labels, probabilities >= best).f1
+    for threshold in GRID[::7]:
+        assert (label_scores(labels, probabilities >= threshold).f1 <= reached + 1e-9).all()
+
+
+@given(PROBABILITIES, CELLS, st.floats(0, 200), st.integers(0, 30))
+def test_shrunk_thresholds_lie_between_their_own_and_the_shared_one(
+    probabilities: np.ndarray, labels: np.ndarray, shrinkage: float, min_support: int
+) -> None:
+    own, shared = best_thresholds(probabilities, labels), best_shared_threshold(probabilities, labels)
+    shrunk = shrunk_thresholds(probabilities, labels, shrinkage=shrinkage, min_support=min_support)
+    assert (shrunk >= np.minimum(own, shared) - 1e-3).all()
+    assert (shrunk <= np.maximum(own, shared) + 1e-3).all()
+    assert (shrunk[labels.sum(0) < min_support] == pytest.approx(shared)) if min_support > 20 else True
+
+
+def test_no_shrinkage_leaves_each_label_its_own_threshold() -> None:
+    chance = np.random.default_rng(0)
+    labels, probabilities = chance.random((300, 4)) < 0.3, chance.random((300, 4)).round(4)
+    shrunk = shrunk_thresholds(probabilities, labels, shrinkage=0, min_support=0)
+    np.testing.assert_allclose(shrunk, best_thresholds(probabilities, labels), atol=1e-3)
+
+
+def test_ties_take_the_middle_threshold() -> None:
+    probabilities, labels = np.array([[0.2], [0.6]]), np.array([[0], [1]])
+    assert best_thresholds(probabilities, labels)[0] == pytest.approx(0.405)
+
+
+def test_a_probability_equal_to_its_threshold_counts() -> None:
+    labels = np.array([[1], [0]])
+    probabilities = np.array([[0.35], [0.3499]])
+    assert macro_f1(labels, probabilities >= GRID[34]) == 1.0
+
+
+def test_cross_validation_prefers_shrinkage_where_labels_are_rare() -> None:
+    chance = np.random.default_rng(1)
+    labels = chance.random((800, 12)) < 0.015
+    probabilities = np.clip(0.25 + 0.3 * labels + chance.normal(0, 0.12, labels.shape), 0, 1).round(4)
+    choice = choose_thresholds(probabilities, labels, shrinkage=None, min_support=0, folds=4, seed=0)
+    assert choice.expected[f"shrinkage {choice.shrinkage:g}"] == max(
+        value for name, value in choice.expected.items() if name.startswith("shrinkage")
+    )
+    assert choice.shrinkage > 0
+
+
+def test_the_bootstrap_interval_holds_the_score_and_repeats_with_its_seed() -> None:
+    chance = np.random.default_rng(2)
+    labels, predicted = chance.random((200, 3)) < 0.4, chance.random((200, 3)) < 0.4
+    low, high = bootstrap_interval(labels, predicted, score=macro_f1, seed=3, draws=200)
+    assert low < macro_f1(labels, predicted) < high
+    assert bootstrap_interval(labels, predicted, score=macro_f1, seed=3, draws=200) == (low, high)
+
+
+def _cells(*rows: tuple[str, ...]) -> np.ndarray:
+    return np.array([[label in row for label in GOEMOTIONS_LABELS] for row in rows])
+
+
+def test_support_scores_count_each_row_where_it_belongs() -> None:
+    labels = _cells(("anger",), ("disgust", "sadness"), ("neutral",), ("joy",), ("grief",), ("fear", "curiosity"))
+    predicted = _cells(("annoyance",), ("sadness",), ("anger",), ("joy",), ("sadness",), ("fear", "anger"))
+    scores = support_scores(labels, predicted)
+    assert (scores["hostile_rows"], scores["hostile_recall"]) == (2, 0.5)
+    assert (scores["calm_rows"], scores["false_alarms"]) == (2, 0.5)
+    assert (scores["distress_rows"], scores["distress_found"], scores["distress_as_hostile"]) == (2, 1.0, 0.5)
+    assert scores["distress_clean"] == 0.5
+
+
+def _scored(*, seed: int, rows: int = 400) -> Scored:
+    chance = np.random.default_rng(seed)
+    labels = (chance.random((rows, 28)) < 0.1).astype(np.float32)
+    labels[labels.sum(1) == 0, -1] = 1
+    return Scored(np.clip(0.2 + 0.4 * labels + chance.normal(0, 0.15, labels.shape), 0.001, 0.999).round(4), labels)
+
+
+def test_only_hostile_thresholds_are_shifted() -> None:
+    thresholds = np.full(28, 0.3)
+    moved = shifted(thresholds, 0.7)
+    assert (moved[columns(HOSTILE)] > 0.3).all()
+    assert (moved[~columns(HOSTILE)] == 0.3).all()
+    assert (shifted(thresholds, 0.0) == thresholds).all()
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.sampled_from([0.01, 0.1, 0.5]))
+def test_the_shift_keeps_false_alarms_within_the_limit_where_that_is_possible(seed: int, limit: float) -> None:
+    tuning, validation = _scored(seed=seed), _scored(seed=seed + 1)
+    thresholds = np.full(28, 0.3)
+    shift = hostile_shift(thresholds, tuning, validation=validation, max_false_alarms=limit, max_macro_loss=1.0)
+    reached = support_scores(tuning.labels, tuning.probabilities >= shifted(thresholds, shift))["false_alarms"]
+    fewest = support_scores(tuning.labels, tuning.probabilities >= shifted(thresholds, 1.5))["false_alarms"]
+    assert reached <= max(limit, fewest)
+
+
+def test_the_union_protocol_is_at_least_as_good_as_a_shared_half() -> None:
+    union = union_scores(_scored(seed=5), _scored(seed=6))
+    assert union["macro_f1_tuned"] >= union["macro_f1_at_half"]
+
+
+def test_thresholds_and_report_come_from_saved_logits(tmp_path: Path) -> None:
+    predicted, chosen, report = (tmp_path / name for name in ("predict", "thresholds", "evaluate"))
+    for folder in (predicted, chosen, report):
+        folder.mkdir()
+    for split in ("validation", "test", "support_tuning", "support_reporting"):
+        scored = _scored(seed=len(split))
+        logits = np.log(scored.probabilities / (1 - scored.probabilities)).astype(np.float32)
+        np.savez(predicted / f"{split}.npz", logits=logits, labels=scored.labels)
+    choose(ThresholdConfig(folds=3, max_false_alarms=0.1), predicted=predicted, output=chosen, seed=0)
+    assert read_thresholds(chosen).shape == (28,)
+    evaluate(predicted=predicted, chosen=chosen, output=report, seed=0)
+    assert {path.name for path in report.iterdir()} == {"metrics.json", "report.md", "correlation.png", "labels.png"}
+    assert "Optimistic protocol" in (report / "report.md").read_text("utf-8")
