@@ -1,5 +1,6 @@
 """`python -m training <stage> --config FILE.toml`: the stages of a run, one by one or all in order."""
 
+import ctypes
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from training.plan import STAGES, trained
 from training.stages import Run, Stage, run_stage
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="a TOML file; see training/configs")]
 DataOption = Annotated[Path, typer.Option("--data-dir", help="what {data} in the configuration means")]
@@ -29,6 +32,18 @@ def main() -> None:
         sys.exit(2)
 
 
+def _keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory instead of handing it back, which doubled the speed of training on CPU.
+
+    Every step frees and takes hundreds of megabytes; taken anew from the system, each page faults. Other C libraries lack
+    the call and go without.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def _add_command(stages: tuple[Stage, ...], *, name: str, help_text: str) -> None:
     def command(
         config: ConfigOption,
@@ -38,6 +53,7 @@ def _add_command(stages: tuple[Stage, ...], *, name: str, help_text: str) -> Non
         bundles_dir: BundlesOption = BUNDLES_FOLDER,
         force: ForceOption = False,
     ) -> None:
+        _keep_freed_memory()
         places = Places(data=data_dir, models=models_dir, runs=runs_dir, bundles=bundles_dir)
         run = Run(read_config(config), places)
         for stage in stages:

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 from typer.testing import CliRunner
 
 from training.__main__ import app
+from training.config import ConfigError
 from training.export.onnx_export import load_for_export
 from training.finetune.answers import answer_keys, known_answers, read_answers
 from training.finetune.encoding import pad
@@ -122,6 +123,22 @@ name = "tiny"
 base = "nothing"
 """
 
+PLAIN_CONFIG = """
+run = "plain"
+[data]
+english_fill = false
+[model]
+base = "{models}/donor"
+max_tokens = 32
+[train]
+recipe = "finetune"
+optimiser = { epochs = 2, learning_rate = 1e-3, batch_size = 32 }
+loss = { pos_weight = "effective_number", focal_gamma = 1.0 }
+patience = 1
+[bundle]
+base = "nothing"
+"""
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -129,13 +146,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_models(root / "models")
     _write_corpora(root / "data")
     (root / "tiny.toml").write_text(CONFIG, "utf-8")
+    (root / "plain.toml").write_text(PLAIN_CONFIG, "utf-8")
     return root
 
 
-def _run(root: Path, *words: str) -> str:
+def _run(root: Path, *words: str, config: str = "tiny") -> str:
     places = ["--data-dir", root / "data", "--models-dir", root / "models", "--runs-dir", root / "runs"]
     places += ["--bundles-dir", root / "bundles"]
-    result = CliRunner().invoke(app, [*words, "--config", str(root / "tiny.toml"), *map(str, places)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, [*words, "--config", str(root / f"{config}.toml"), *map(str, places)], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -212,3 +232,16 @@ def test_a_teacher_is_not_asked_twice(finished: Path, folders: Path) -> None:
     keys = read_answers(finished / "teach").keys
     assert len(known_answers(keys, [finished / "teach"])) == len(keys)
     assert not set(keys.tolist()) & set(answer_keys(folders / "models" / "teacher", ["мама"]).tolist())
+
+
+def test_plain_fine_tuning_starts_from_any_checkpoint(folders: Path) -> None:
+    for stage in ("prepare", "train", "predict"):
+        _run(folders, stage, config="plain")
+    with np.load(folders / "runs" / "plain" / "predict" / "test.npz") as saved:
+        assert saved["logits"].shape == saved["labels"].shape == (56, 28)
+
+
+def test_a_stage_before_its_turn_says_what_to_run(folders: Path) -> None:
+    (folders / "early.toml").write_text(PLAIN_CONFIG.replace('run = "plain"', 'run = "early"'), "utf-8")
+    with pytest.raises(ConfigError, match="python -m training predict"):
+        _run(folders, "thresholds", config="early")
