@@ -1,0 +1,1 @@
+"""The escalation policy's numbers: how they were chosen on whole chats, and how to score others."""
