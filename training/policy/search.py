@@ -1,8 +1,8 @@
 """Searches the escalation policy's numbers on whole chats: `python -m training.policy.search CHATS.jsonl`.
 
-A chat is a line {"chat_id", "escalates", "messages": [{"author", "text"}, ...]}; its messages are taken to be a minute apart. Prints
-how the present default policy does, and the best of a grid: most chats found among those that should escalate, with at most
-the allowed share of false alarms; of equals the one whose neighbours on the grid do as well, for numbers on an edge don't last.
+A chat is a line {"chat_id", "escalates", "messages": [{"author", "text"}, ...]}; its messages are taken to be a minute apart.
+Prints how the present default policy does, and the best of a grid: most chats found among those that should escalate, with at
+most the allowed share of false alarms; of equals the one whose neighbours on the grid do as well, for an edge does not last.
 """
 
 import itertools
