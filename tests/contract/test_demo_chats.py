@@ -1,4 +1,4 @@
-"""The demo's chats through the shipped model and the default policy, held against a human's judgement of who should escalate."""
+"""The demo's chats through the shipped model and default policy, held against a human's judgement of who should escalate."""
 
 import pytest
 
