@@ -12,6 +12,8 @@ from training.thresholds.choose import choose, read_thresholds
 if TYPE_CHECKING:
     from training.export.compare import Trained
 
+_TEACHING = {"folder", "for_goemotions", "variations"}
+
 
 def prepared_folder(run: Run) -> Path:
     """Where the prepared splits lie."""
@@ -113,16 +115,22 @@ def _is_distilled(config: TrainingConfig) -> bool:
     return config.train.recipe == "distil"
 
 
+def _data_part(config: TrainingConfig) -> Any:
+    """Return what decides which rows there are: not how often they are shown, nor what the cards say of them."""
+    files = [[each.name, each.glob] for each in config.data.corpora]
+    return [config.data.model_dump(exclude={"corpora"}), files]
+
+
 def _model_part(config: TrainingConfig) -> Any:
     return [config.model.model_dump(), config.train.model_dump(), [[each.name, each.repeat] for each in config.data.corpora]]
 
 
 STAGES = (
-    Stage("prepare", lambda config: config.data.model_dump(), lambda _: (), _prepare),
+    Stage("prepare", _data_part, lambda _: (), _prepare),
     Stage(
         "train-teacher",
         lambda config: [
-            config.teacher.model_dump(exclude={"tuned_for", "reuse", "batch_size"}),
+            config.teacher.model_dump(exclude={"for_goemotions", "variations", "reuse", "batch_size"}),
             [[each.name, each.teacher_repeat] for each in config.data.corpora],
             config.model.max_tokens,
             config.train.noise.model_dump(),
@@ -133,7 +141,7 @@ STAGES = (
     ),
     Stage(
         "teach",
-        lambda config: [config.teacher.folder, config.teacher.tuned_for, config.model.max_tokens],
+        lambda config: config.teacher.model_dump(include=_TEACHING) | {"max_tokens": config.model.max_tokens},
         lambda config: ("prepare", "train-teacher") if config.teacher.tune else ("prepare",),
         _teach,
         _is_distilled,

@@ -110,6 +110,8 @@ max_tokens = 32
 [teacher]
 folder = "{models}/teacher"
 replay_rows = 50
+variations = 2
+for_goemotions = "{models}/teacher"
 tune = { epochs = 1, learning_rate = 1e-3, batch_size = 16 }
 [train]
 recipe = "distil"

@@ -6,12 +6,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.config import DistilConfig, LossConfig, OptimiserConfig
+from training.data.clean import text_key
+from training.data.rows import Row
 from training.finetune.averaging import AverageLastSteps
 from training.finetune.encoding import BucketBatches, batches_by_token_count, pad
 from training.finetune.loss import DistilTargets, distil_loss, label_loss, positive_weights
 from training.finetune.noise import add_noise
 from training.finetune.student import Embeddings, reduce_embeddings
 from training.finetune.trainer import parameter_groups
+from training.finetune.variations import vary
 
 SENTENCE = "Верните, пожалуйста, деньги за заказ: курьер так и не приехал, ещё жду!"
 
@@ -48,7 +51,8 @@ def test_focal_loss_counts_easy_cells_less() -> None:
 def test_distillation_begins_with_the_teachers_vectors_and_ends_with_its_decisions() -> None:
     torch.manual_seed(0)
     logits, projected = torch.randn(4, 28), torch.randn(4, 6)
-    targets = DistilTargets(torch.randint(0, 2, (4, 28)).float(), torch.rand(4, 28), torch.randn(4, 6))
+    labels = torch.randint(0, 2, (4, 28)).float()
+    targets = DistilTargets(labels, torch.ones(4), torch.rand(4, 28), torch.randn(4, 6))
 
     def loss(progress: float) -> float:
         weight = torch.ones(28)
@@ -62,6 +66,36 @@ def test_distillation_begins_with_the_teachers_vectors_and_ends_with_its_decisio
     assert loss(0.0) == pytest.approx(0.3 * soft + apart, rel=1e-5)
     assert loss(0.35) == pytest.approx(0.3 * hard + 1.5 * soft + 0.3 * apart, rel=1e-5)
     assert loss(1.0) == pytest.approx(loss(0.35), rel=1e-5)
+
+
+def test_labels_of_unlabelled_texts_count_for_nothing() -> None:
+    torch.manual_seed(0)
+    logits, projected, probabilities, vectors = torch.randn(2, 28), torch.randn(2, 6), torch.rand(2, 28), torch.randn(2, 6)
+
+    def loss(labels: torch.Tensor) -> float:
+        targets = DistilTargets(labels, torch.tensor([1.0, 0.0]), probabilities, vectors)
+        return distil_loss(
+            logits, projected, targets=targets, pos_weight=torch.ones(28), progress=1.0, config=DistilConfig()
+        ).item()
+
+    first, second = torch.zeros(2, 28), torch.zeros(2, 28)
+    first[0, 3], second[1, 3] = 1, 1
+    assert loss(second) == loss(torch.zeros(2, 28))
+    assert loss(first) != loss(torch.zeros(2, 28))
+
+
+def test_variations_are_new_unlabelled_and_avoid_what_must_stay_unseen() -> None:
+    rows = [Row(f"Где мой заказ {n}? Жду третий день, верните деньги!", ("anger",), "support") for n in range(9)]
+    varied = vary(rows, count=5, seed=1, unseen=[])
+    assert varied == vary(rows, count=5, seed=1, unseen=[])
+    assert len(varied) > 20
+    assert all(row.labels == () and row.source == "support_varied" for row in varied)
+    keys = {text_key(row.text) for row in varied}
+    assert len(keys) == len(varied)
+    assert not keys & {text_key(row.text) for row in rows}
+    assert text_key(varied[0].text) not in {
+        text_key(row.text) for row in vary(rows, count=5, seed=1, unseen=[varied[0].text.upper()])
+    }
 
 
 def test_reduced_embeddings_have_the_width_and_spread_asked_for() -> None:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from training.config import ConfigError
 from worker.inference.model_bundle import file_digest
 
+TAUGHT_ROWS = "rows.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import BertForSequenceClassification
 
 from training.config import ConfigError, Places, TrainingConfig
-from training.finetune.answers import read_answers
+from training.data.rows import multi_hot, read_rows
+from training.finetune.answers import TAUGHT_ROWS, read_answers
 from training.finetune.ask import validation_scorer
 from training.finetune.averaging import AverageLastSteps
 from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import DistilTargets, distil_loss
-from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, training_batches
+from training.finetune.prepared import Split, goemotions_weights, repeats_of, training_batches
 from training.finetune.student import build_student, tokenizer_source
 from training.finetune.trainer import Batch, Task, save_trained, seed_everything, train
 from worker.core.scoring import probabilities_from_logits
@@ -46,7 +47,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     Where weights are averaged, the better of the last and the averaged ones by validation macro-F1 is kept.
     """
     seed_everything(config.seed)
-    train_split = read_split(prepared, "train")
+    train_split = read_taught(taught)
     tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
     targets = _targets(train_split, taught)
     student = DistilledStudent(build_student(config.model, places), teacher_width=targets["vectors"].shape[1])
@@ -69,7 +70,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
         return distil_loss(
             answers["logits"],
             answers["projected"],
-            targets=DistilTargets(batch["labels"], batch["probabilities"], batch["vectors"]),
+            targets=DistilTargets(batch["labels"], batch["is_labelled"], batch["probabilities"], batch["vectors"]),
             pos_weight=pos_weight.to(answers["logits"].device),
             progress=progress,
             config=config.train.distil,
@@ -96,6 +97,14 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     return {"rows": len(train_split.rows), "validation": scores}
 
 
+def read_taught(taught: Path) -> Split:
+    """Read the rows that the teacher answered; those it was given without labels have none."""
+    if not (taught / TAUGHT_ROWS).exists():
+        raise ConfigError(f"{taught} has no rows; run `python -m training teach` with this --config first")
+    rows = read_rows(taught / TAUGHT_ROWS)
+    return Split(rows, multi_hot(rows))
+
+
 def _targets(split: Split, taught: Path) -> dict[str, np.ndarray[Any, Any]]:
     answers = read_answers(taught)
     if len(answers.logits) != len(split.rows):
@@ -104,6 +113,7 @@ def _targets(split: Split, taught: Path) -> dict[str, np.ndarray[Any, Any]]:
     standardised = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-6)
     return {
         "labels": split.labels,
+        "is_labelled": split.labels.any(1).astype(np.float32),
         "probabilities": probabilities_from_logits(answers.logits).astype(np.float32),
         "vectors": standardised.astype(np.float16),
     }

@@ -48,9 +48,13 @@ def label_loss(
 
 @dataclass(frozen=True, slots=True)
 class DistilTargets:
-    """What a batch is taught: labels and the teacher's probabilities [texts, labels], its vectors [texts, teacher's width]."""
+    """What a batch is taught: labels and the teacher's probabilities [texts, labels], its vectors [texts, teacher's width].
+
+    `is_labelled` [texts] is 0 for texts that only the teacher speaks about: their labels count for nothing.
+    """
 
     labels: torch.Tensor
+    is_labelled: torch.Tensor
     probabilities: torch.Tensor
     vectors: torch.Tensor
 
@@ -66,8 +70,10 @@ def distil_loss(
 ) -> torch.Tensor:
     """Return the distillation loss at `progress` (0..1 of the steps): first the teacher's vectors, then its decisions."""
     g = min(1.0, progress / config.ramp)
+    cells = binary_cross_entropy_with_logits(logits, targets.labels, pos_weight=pos_weight, reduction="none")
+    by_labels = cells.mean(1)
     return (
-        config.label_weight * g * binary_cross_entropy_with_logits(logits, targets.labels, pos_weight=pos_weight)
+        config.label_weight * g * (by_labels * targets.is_labelled).mean()
         + (config.teacher_weight + config.teacher_gain * g) * binary_cross_entropy_with_logits(logits, targets.probabilities)
         + (config.vector_weight - config.vector_fall * g) * mse_loss(projected, targets.vectors)
     )

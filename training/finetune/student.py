@@ -106,5 +106,7 @@ def _student_config(config: ModelConfig, donor: BertConfig) -> BertConfig:
         max_position_embeddings=config.max_positions,
         type_vocab_size=donor.type_vocab_size,
         pad_token_id=donor.pad_token_id,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
         **label_settings(),
     )

@@ -10,13 +10,15 @@ from torch import nn
 
 from training.config import ConfigError, Places, TrainingConfig
 from training.data.prepare import GOEMOTIONS
-from training.finetune.answers import Answers, answer_keys, known_answers
+from training.data.rows import write_rows
+from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers
 from training.finetune.ask import ask, validation_scorer
 from training.finetune.encoding import encode, load_tokenizer
 from training.finetune.loss import label_loss
-from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, training_batches
+from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, scored_splits, training_batches
 from training.finetune.teacher import encoder_folder, load_teacher, save_teacher
 from training.finetune.trainer import Batch, Task, seed_everything, train
+from training.finetune.variations import vary
 
 HEAD = ("head.",)
 
@@ -30,7 +32,7 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
     if optimiser is None:
         raise ConfigError("nothing to tune: the configuration has no [teacher.tune] table")
     seed_everything(config.seed)
-    teacher = load_teacher(start)
+    teacher = load_teacher(start, attention_dropout=config.teacher.attention_dropout)
     teacher.encoder.embeddings.word_embeddings.weight.requires_grad = False
     tokenizer = load_tokenizer(str(encoder_folder(start)), max_tokens=config.model.max_tokens)
     pad_id = teacher.encoder.config.pad_token_id
@@ -62,18 +64,23 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
 
 
 def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, prepared: Path, output: Path) -> dict[str, Any]:
-    """Save the teacher's answers to every training text, once.
+    """Save the teacher's answers to every training text and to variations of the corpora's, once, beside those rows.
 
-    Where a tuned teacher is for the corpora alone, GoEmotions' rows are answered by the one it was tuned from, which knows
-    them better.
+    Where a teacher `for_goemotions` is named, it answers those rows: one that was not tuned on corpora knows them better.
     """
     rows = read_split(prepared, "train").rows
+    if config.teacher.variations:
+        unseen = [text for name in scored_splits(prepared) for text in read_split(prepared, name).texts]
+        own = [row for row in rows if row.source not in GOEMOTIONS]
+        unseen += config.data.reserved_texts
+        rows = rows + vary(own, count=config.teacher.variations, seed=config.seed, unseen=unseen)
     is_base = np.array([row.source in GOEMOTIONS for row in rows])
-    base_folder = Path(places.resolve(config.teacher.folder))
     everything = np.arange(len(rows))
-    parts = [(tuned_folder or base_folder, everything)]
-    if tuned_folder and config.teacher.tuned_for == "corpora":
-        parts = [(base_folder, everything[is_base]), (tuned_folder, everything[~is_base])]
+    teacher_folder = tuned_folder or Path(places.resolve(config.teacher.folder))
+    parts = [(teacher_folder, everything)]
+    if config.teacher.for_goemotions:
+        base_folder = Path(places.resolve(config.teacher.for_goemotions))
+        parts = [(base_folder, everything[is_base]), (teacher_folder, everything[~is_base])]
     reuse = [Path(places.resolve(folder)) for folder in config.teacher.reuse]
     answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
     order = np.argsort(np.concatenate([which for _, which in parts]))
@@ -83,6 +90,7 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
         np.concatenate([each.keys for each in answered])[order],
     )
     answers.write(output)
+    write_rows(output / TAUGHT_ROWS, rows)
     return {"rows": len(rows), "width": int(answers.vectors.shape[1])}
 
 

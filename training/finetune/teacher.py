@@ -37,12 +37,14 @@ def encoder_folder(folder: Path) -> Path:
     return folder / ENCODER_FOLDER if (folder / ENCODER_FOLDER).is_dir() else folder
 
 
-def load_teacher(folder: Path) -> Teacher:
+def load_teacher(folder: Path, *, attention_dropout: float = 0.1) -> Teacher:
     """Load encoder/ and head.safetensors as float32; a plain BertModel folder gets a fresh head."""
     source = encoder_folder(folder)
     if not (source / "config.json").exists():
         raise ConfigError(f"no teacher at {folder}: it needs encoder/ and {HEAD_FILE}; check teacher.folder and --models-dir")
-    encoder = BertModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
+    encoder = BertModel.from_pretrained(
+        source, dtype=torch.float32, add_pooling_layer=False, attention_probs_dropout_prob=attention_dropout
+    )
     head = nn.Linear(encoder.config.hidden_size, len(GOEMOTIONS_LABELS))
     if (folder / HEAD_FILE).exists():
         head.load_state_dict(load_file(folder / HEAD_FILE))
