@@ -88,7 +88,7 @@ def test_odd_records_in_the_middle_of_a_poll_lose_nothing_and_spoil_no_neighbour
 
 def test_kill_9_in_mid_batch_loses_nothing_and_repeats_carry_the_same_ids(stage):
     """Kill a worker with SIGKILL while it publishes, three times over; the last one finishes; check the ledger."""
-    stage.publish_chats(3000)
+    stage.publish_chats(8000)
     stage.flush()
     for round_ in range(3):
         worker = stage.start_worker(RUGO_MAX_POLL_RECORDS="100")
