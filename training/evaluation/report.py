@@ -71,10 +71,11 @@ def union_line(scores: dict[str, Any]) -> str:
 def threshold_line(chosen: dict[str, Any]) -> str:
     """Return how thresholds were chosen and what cross-validation expected."""
     expected = ", ".join(f"{way} {value:.3f}" for way, value in chosen["expected_macro_f1"].items())
+    moved = ", ".join(f"{label} {before:g} → {after:g}" for label, (before, after) in chosen["moved"].items())
     return (
         f"Cross-validated macro-F1 of ways to choose thresholds (on validation): {expected}. "
-        f"Used: shrinkage {chosen['shrinkage']:g} toward {chosen['shared']:g}; hostile labels moved by "
-        f"{chosen['hostile_shift']:+.2f} in logits for fewer false alarms or more found."
+        f"Used: shrinkage {chosen['shrinkage']:g} toward {chosen['shared']:g}. "
+        f"Moved on the support chats' tuning part: {moved or 'none'}."
     )
 
 
