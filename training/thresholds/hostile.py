@@ -68,7 +68,8 @@ class _Search:
     ) -> "_Search":
         which = columns(HOSTILE)
         logits = np.log(thresholds[which] / (1 - thresholds[which]))[:, None] + SHIFTS
-        candidates = np.round(np.clip(1 / (1 + np.exp(-logits)), _LEAST, _MOST), _DECIMALS)
+        sigmoid: npt.NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+        candidates = np.round(np.clip(sigmoid, _LEAST, _MOST), _DECIMALS)
         candidates[:, _UNMOVED] = thresholds[which]
         labels, probabilities = validation.labels[:, which], validation.probabilities[:, which]
         f1 = np.stack([label_scores(labels, probabilities >= each).f1 for each in candidates.T], axis=1)
@@ -89,7 +90,7 @@ class _Search:
         every = np.arange(len(shifts))
         if self.losses[every, shifts].sum() > self.limits.max_macro_loss:
             return -np.inf
-        said = self.over[:, every, shifts].any(1)
+        said = np.asarray(self.over[:, every, shifts].any(1))
         excess = max(0.0, float(said[self.calm].mean()) - self.limits.max_false_alarms)
         moves = float(np.abs(SHIFTS[shifts]).sum())
         return float(said[self.hostile].mean()) - _FALSE_ALARM_PENALTY * excess - _MOVE_COST * moves
