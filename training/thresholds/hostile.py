@@ -68,8 +68,8 @@ class _Search:
     ) -> "_Search":
         which = columns(HOSTILE)
         logits = np.log(thresholds[which] / (1 - thresholds[which]))[:, None] + SHIFTS
-        sigmoid: npt.NDArray[np.float64] = 1 / (1 + np.exp(-logits))
-        candidates = np.round(np.clip(sigmoid, _LEAST, _MOST), _DECIMALS)
+        within: npt.NDArray[np.float64] = np.clip(1 / (1 + np.exp(-logits)), _LEAST, _MOST)
+        candidates = np.round(within, _DECIMALS)
         candidates[:, _UNMOVED] = thresholds[which]
         labels, probabilities = validation.labels[:, which], validation.probabilities[:, which]
         f1 = np.stack([label_scores(labels, probabilities >= each).f1 for each in candidates.T], axis=1)
