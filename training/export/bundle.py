@@ -55,6 +55,7 @@ def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path
     shutil.copyfile(sources.model / TOKENIZER_NAME, output / TOKENIZER_NAME)
     half = {name: value.to(torch.float16) for name, value in load_file(sources.model / SAFETENSORS_NAME).items()}
     save_file(half, output / SAFETENSORS_NAME, metadata={"format": "pt"})
+    (output / SAFETENSORS_NAME).chmod(0o644)  # it is made readable to its owner alone
     for picture in (CORRELATION_PNG, LABELS_PNG):
         shutil.copyfile(sources.evaluated / picture, output / picture)
     manifest = _manifest(config, sources, output=output)
