@@ -223,6 +223,14 @@ def test_exports_by_blocks_do_not_depend_on_the_batch(finished: Path, folders: P
     assert parity["cell_agreement"] >= 0.99
 
 
+def test_every_way_to_export_is_compared(finished: Path, folders: Path) -> None:
+    del finished
+    words = ["compare-exports", "--config", str(folders / "tiny.toml"), "--runs-dir", str(folders / "runs"), "--threads", "1"]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    for way in ("float32", "dynamic", "static", "block32", "block64"):
+        assert f"| {way} | " in result.output
+
+
 def test_tuning_a_teacher_leaves_its_word_embeddings_as_they_were(finished: Path, folders: Path) -> None:
     before = load_teacher(folders / "models" / "teacher").encoder.embeddings.word_embeddings.weight
     tuned = load_teacher(finished / "train-teacher" / "teacher")

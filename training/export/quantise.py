@@ -5,6 +5,7 @@ logits depend on its neighbours; `static` one for ever, from calibration texts; 
 for every 32 or 64 numbers of a token, which no neighbour can touch.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def quantise_static(source: Path, target: Path, *, calibration: Sequence[Feeds])
 def quantise_blocks(source: Path, target: Path, *, block_size: int = 32) -> None:
     """Write weights in int8 by blocks of `block_size`; at run time activations are int8 by blocks of a token's numbers."""
     config = DefaultWeightOnlyQuantConfig(block_size=block_size, is_symmetric=True, accuracy_level=_INT8_ACTIVATIONS, bits=8)
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it tells of every node
     quantiser = MatMulNBitsQuantizer(onnx.load(source), algo_config=config)
     quantiser.process()
     onnx.save(quantiser.model.model, target)
