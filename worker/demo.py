@@ -108,7 +108,8 @@ class EmbeddedCluster:
             return OutputRecord("dead letter", topic, (message.value() or b"").decode("utf-8", "replace"), answers, reason)
         value = json.loads(message.value())
         if topic == self.names.escalations:
-            return OutputRecord("escalation", topic, value, None)
+            _, partition, offset = value["event_id"].rsplit("-", 2)
+            return OutputRecord("escalation", topic, value, (int(partition), int(offset)))
         return OutputRecord("emotions", topic, value, (value["source"]["partition"], value["source"]["offset"]))
 
 
@@ -171,6 +172,7 @@ class _Journey:
         self._rate = rate
         self._waiting: dict[Position, tuple[bytes, float]] = {}
         self._waiting_bytes = 0
+        self._held: dict[Position, OutputRecord] = {}
 
     def carry(self, lines: Iterator[tuple[bytes, bytes | None]]) -> None:
         """Return once every line is published and has its outcome."""
@@ -214,6 +216,10 @@ class _Journey:
 
     def _show(self, output: OutputRecord) -> None:
         source: dict[str, Any] | None = None
+        if output.kind == "escalation" and output.answers in self._waiting:
+            # Topics are read side by side: it waits for the label of the message that set it off.
+            self._held[output.answers] = output
+            return
         if output.answers in self._waiting:
             value, published_s = self._waiting.pop(output.answers)
             self._waiting_bytes -= len(value)
@@ -221,3 +227,5 @@ class _Journey:
             source = json.loads(value) if output.kind == "emotions" else None
         self.summary.count(output)
         self._view.show(output, source)
+        if output.answers in self._held:
+            self._show(self._held.pop(output.answers))

@@ -28,7 +28,7 @@ class OutputRecord:
     kind: OutputKind
     topic: str
     value: Any
-    answers: tuple[int, int] | None
+    answers: tuple[int, int]
     reason: str = ""
 
 

@@ -53,7 +53,7 @@ def _texts(count: int) -> list[str]:
 
 def _classifier_rate(texts: list[str]) -> float:
     bundle = load_model_bundle(DEFAULT_BUNDLE)
-    inference = InferenceExecutor(OnnxClassifier(bundle), max_padded_tokens=2048, max_texts=64)
+    inference = InferenceExecutor(OnnxClassifier(bundle), max_padded_tokens=1024, max_texts=32)
     scorer = Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights={"anger": 1.0})
     inference.classify_texts(texts[:POLL])
     started_s = time.perf_counter()
