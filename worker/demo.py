@@ -24,6 +24,8 @@ from worker.kafka.demo_producer import lines_with_keys
 
 _MAX_AHEAD_RECORDS = 500
 _MAX_AHEAD_BYTES = 512 * 1024
+_MAX_LINE_BYTES = 1_500_000  # what the worker can still send on as a dead letter
+_RECORD_OVERHEAD_BYTES = 1024
 _SILENCE_DEADLINE_S = 90.0
 _STOP_DEADLINE_S = 30.0
 _LOG_LINES_SHOWN = 15
@@ -69,7 +71,15 @@ class EmbeddedCluster:
         except ImportError as error:
             raise ConfigurationError("the demo needs confluent-kafka: pip install 'rugo-worker[demo]'") from error
         self.names = names
-        self._producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "embedded", "linger.ms": 5, "log_level": 2})
+        self._producer = Producer(
+            {
+                "test.mock.num.brokers": 1,
+                "bootstrap.servers": "embedded",
+                "linger.ms": 5,
+                "log_level": 2,
+                "message.max.bytes": _MAX_LINE_BYTES,
+            }
+        )
         brokers = self._producer.list_topics(timeout=10).brokers.values()
         self.bootstrap_servers = ",".join(f"{each.host}:{each.port}" for each in brokers)
         for name in names.all:
@@ -82,6 +92,10 @@ class EmbeddedCluster:
 
     def publish(self, value: bytes, *, key: bytes | None) -> Position:
         """Publish one record to the input topic and return its position once it is confirmed."""
+        if len(value) > _MAX_LINE_BYTES - _RECORD_OVERHEAD_BYTES:
+            raise WorkerError(
+                f"a line of {len(value)} bytes is more than a Kafka record holds here: shorten it or leave it out"
+            )
         confirmed: list[tuple[Any, Any]] = []
         self._producer.produce(
             self.names.input, value=value, key=key, on_delivery=lambda error, message: confirmed.append((error, message))

@@ -124,6 +124,17 @@ def test_demo_carries_thousands_of_messages_and_long_ones(rugo, tmp_path):
     assert {each["value"]["message_id"] for each in found} == {f"m{number}" for number in range(3000)}
 
 
+def test_demo_takes_a_megabyte_in_a_line_and_refuses_what_no_record_holds(rugo, tmp_path):
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps({**MESSAGES[0], "text": "x" * 1_200_000}) + "\n" + json.dumps(MESSAGES[0]), "utf-8")
+    found = json_lines(rugo("demo", "--chats", str(path), "--json").stdout)
+    assert sorted(each["topic"] for each in found) == ["chat.emotions", "chat.messages.dlq"]
+    path.write_text("x" * 3_000_000, "utf-8")
+    done = rugo("demo", "--chats", str(path), "--json", check=False)
+    assert done.returncode == 1
+    assert "shorten it" in done.stderr.decode()
+
+
 def test_demo_shows_people_labels_escalations_and_a_summary(rugo, tmp_path):
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(json.dumps(each, ensure_ascii=False) for each in [*MESSAGES, 42]), "utf-8")
