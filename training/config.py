@@ -144,6 +144,16 @@ class ThresholdConfig(Section):
     max_macro_loss: float = Field(0.005, ge=0, description="of validation macro-F1, that moving them may cost")
 
 
+class CalibrationConfig(Section):
+    """How published probabilities are made to say how often a label is right; decisions do not depend on it."""
+
+    method: Literal["platt", "temperature", "none"] = Field(
+        "platt", description="scale and offset a label; one scale for all; or probabilities as the model gives them"
+    )
+    shrinkage: float = Field(20.0, ge=0, description="pseudo-rows of the shared scale that a label's own is held toward")
+    folds: int = Field(5, ge=2, description="of the cross-validated errors")
+
+
 class SourceConfig(Section):
     """What the cards say of a part of GoEmotions."""
 
@@ -172,6 +182,7 @@ class TrainingConfig(Section):
     teacher: TeacherConfig = TeacherConfig()
     train: TrainConfig
     thresholds: ThresholdConfig = ThresholdConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     bundle: BundleConfig
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.evaluation.report import evaluate
 from training.stages import Run, Stage
+from training.thresholds.calibrate import calibrate
 from training.thresholds.choose import choose, read_thresholds
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def _thresholds(run: Run) -> dict[str, Any]:
     return choose(run.config.thresholds, predicted=run.folder("predict"), output=run.folder("thresholds"), seed=run.config.seed)
 
 
+def _calibrate(run: Run) -> dict[str, Any]:
+    folders = {"predicted": run.folder("predict"), "output": run.folder("calibrate")}
+    return calibrate(run.config.calibration, seed=run.config.seed, **folders)
+
+
 def _evaluate(run: Run) -> dict[str, Any]:
     return evaluate(
         predicted=run.folder("predict"),
@@ -107,6 +113,7 @@ def _bundle(run: Run) -> dict[str, Any]:
         prepared=prepared_folder(run),
         exported=run.folder("export"),
         evaluated=run.folder("evaluate"),
+        calibrated=run.folder("calibrate"),
     )
     return write_bundle(run.config, sources, output=run.places.bundles / run.config.bundle.name)
 
@@ -154,7 +161,8 @@ STAGES = (
     ),
     Stage("predict", lambda config: config.model.max_tokens, lambda _: ("train",), _predict),
     Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
-    Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds"), _evaluate),
+    Stage("calibrate", lambda config: config.calibration.model_dump(), lambda _: ("predict",), _calibrate),
+    Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds", "calibrate"), _evaluate),
     Stage("export", lambda config: config.bundle.quantisation, lambda _: ("train", "thresholds"), _export),
     Stage("bundle", lambda config: config.model_dump(mode="json"), lambda _: ("evaluate", "export"), _bundle),
 )

@@ -128,7 +128,6 @@ def version() -> None:
 
 
 def _load_model(loaded: Settings) -> tuple[Any, Any]:
-    from worker.core.scoring import Scorer
     from worker.inference.executor import InferenceExecutor
     from worker.inference.model_bundle import load_model_bundle
     from worker.inference.onnx_classifier import OnnxClassifier
@@ -140,7 +139,7 @@ def _load_model(loaded: Settings) -> tuple[Any, Any]:
         max_texts=loaded.max_micro_batch,
     )
     policy = read_escalation_policy(loaded.escalation_policy)
-    return inference, Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights)
+    return inference, bundle.scorer(policy.weights)
 
 
 def main() -> None:

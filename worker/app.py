@@ -22,7 +22,6 @@ from worker.core.events import EventBuilder
 from worker.core.failures import WorkerError
 from worker.core.records import TopicNames, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
-from worker.core.scoring import Scorer
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
@@ -115,7 +114,7 @@ class _Worker:
         manifest = self._bundle.manifest
         return Pipeline(
             self._inference,
-            Scorer(manifest.labels, thresholds=self._bundle.thresholds, weights=policy.weights),
+            self._bundle.scorer(policy.weights),
             states=self._states,
             events=EventBuilder(
                 topics=self._names,

@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.support.kafka_server import NoKafka, kafka_for_tests
 from tests.support.worker_runs import ROOT, Stage, wait_until
-from worker.core.scoring import Scorer
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier, available_cores
@@ -54,7 +53,7 @@ def _texts(count: int) -> list[str]:
 def _classifier_rate(texts: list[str]) -> float:
     bundle = load_model_bundle(DEFAULT_BUNDLE)
     inference = InferenceExecutor(OnnxClassifier(bundle), max_padded_tokens=1024, max_texts=32)
-    scorer = Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights={"anger": 1.0})
+    scorer = bundle.scorer({"anger": 1.0})
     inference.classify_texts(texts[:POLL])
     started_s = time.perf_counter()
     for first in range(0, len(texts), POLL):

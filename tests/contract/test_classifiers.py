@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.worker_runs import ROOT
-from worker.core.scoring import PROBABILITY_DECIMALS, Scorer, probabilities_from_logits
+from worker.core.scoring import PROBABILITY_DECIMALS, probabilities_from_logits
 from worker.inference.executor import InferenceExecutor, TextLogits
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
@@ -108,6 +108,6 @@ GOLDEN = {
 def test_golden_samples_come_out_right(text, label):
     bundle = load_model_bundle(DEFAULT_BUNDLE)
     classifier = OnnxClassifier(bundle)
-    scorer = Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights={"anger": 1.0})
+    scorer = bundle.scorer({"anger": 1.0})
     score = scorer.score(classifier.logits(classifier.tokenize([text]))[0])
     assert label in [each.label for each in score.emotions] or (label == "neutral" and not score.emotions)

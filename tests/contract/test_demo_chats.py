@@ -7,7 +7,6 @@ from worker.core.decode import decode_record
 from worker.core.escalation import EscalationStates
 from worker.core.events import ScoredMessage, judged_message_of
 from worker.core.records import Decoded, Record
-from worker.core.scoring import Scorer
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
@@ -36,7 +35,7 @@ def escalations(demo_messages) -> dict[str, list[str | None]]:
     """The operators under whom each chat was escalated."""
     bundle = load_model_bundle(DEFAULT_BUNDLE)
     policy = read_escalation_policy(DEFAULT_POLICY)
-    scorer = Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights)
+    scorer = bundle.scorer(policy.weights)
     inference = InferenceExecutor(OnnxClassifier(bundle), max_padded_tokens=2048, max_texts=64)
     classified = inference.classify_texts([each.message.text for each in demo_messages])
     states = EscalationStates(policy, max_chats=1000)

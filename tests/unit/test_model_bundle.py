@@ -1,9 +1,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from worker.core.failures import ModelBundleError
+from worker.core.labels import GOEMOTIONS_LABELS
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 from worker.inference.tokenizer import BundleTokenizer, pad_token_ids
@@ -23,6 +25,30 @@ def test_a_whole_bundle_loads(bundle_copy):
     bundle = load_model_bundle(bundle_copy)
     assert len(bundle.thresholds) == 28
     assert bundle.digest.startswith("sha256:")
+
+
+def test_a_bundle_of_before_calibration_publishes_plain_probabilities(bundle_copy):
+    path = bundle_copy / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest.pop("calibration", None)
+    path.write_text(json.dumps(manifest), "utf-8")
+    bundle = load_model_bundle(bundle_copy)
+    assert bundle.calibration is None
+    assert bundle.scorer({}).score(np.zeros(28)).probabilities == (0.5,) * 28
+
+
+def test_a_calibration_is_read_in_the_order_of_the_logits(bundle_copy):
+    given = {label: {"scale": 0.5, "offset": float(number)} for number, label in enumerate(reversed(GOEMOTIONS_LABELS))}
+    edit_manifest(bundle_copy, calibration=given)
+    calibration = load_model_bundle(bundle_copy).calibration
+    assert calibration.offsets == tuple(float(27 - number) for number in range(28))
+    assert calibration.scales == (0.5,) * 28
+
+
+def test_files_that_the_manifest_does_not_list_are_let_be(bundle_copy):
+    (bundle_copy / "report").mkdir()
+    (bundle_copy / "report" / "report.md").write_text("# Report", "utf-8")
+    assert load_model_bundle(bundle_copy).folder == bundle_copy
 
 
 def test_a_missing_folder_says_which_setting_to_change(tmp_path):
@@ -49,6 +75,8 @@ def test_an_altered_or_missing_file_is_named(bundle_copy, name):
         ({"activation": "softmax"}, "activation"),
         ({"files": {}}, "must list model.onnx"),
         ({"surprise": 1}, "surprise"),
+        ({"calibration": {"anger": {"scale": 1.0, "offset": 0.0}}}, "calibration must have exactly one entry a label"),
+        ({"calibration": {"anger": {"scale": 0.0, "offset": 0.0}}}, "greater than 0"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(bundle_copy, changes, told):

@@ -10,7 +10,6 @@ from worker.core.events import EventBuilder
 from worker.core.failures import BrokerUnavailableError, RejectionFloodError
 from worker.core.records import TopicNames
 from worker.core.rejection_flood import RejectionWindow
-from worker.core.scoring import Scorer
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
@@ -55,7 +54,7 @@ def make_pipeline(tiny_bundle, journal):
         model = ModelInfo(name="m", version="1", digest="d")
         return Pipeline(
             InferenceExecutor(OnnxClassifier(bundle, threads=1), max_padded_tokens=512, max_texts=8),
-            Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights),
+            bundle.scorer(policy.weights),
             states=EscalationStates(policy, max_chats=100),
             events=EventBuilder(TOPICS, model=model, worker_version="0", label_order=bundle.manifest.labels),
             flood=RejectionWindow(max_share=0.5, window=window),

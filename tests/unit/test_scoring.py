@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.scoring import (
+    PROBABILITY_DECIMALS,
+    Calibration,
     Scorer,
     labels_over_threshold,
     negativity_of,
@@ -15,6 +17,9 @@ from worker.core.scoring import (
 
 fractions = st.floats(0.0, 1.0)
 thresholds = st.floats(0.01, 1.0)
+logits = st.floats(-15.0, 15.0)
+scales = st.floats(0.05, 5.0)
+offsets = st.floats(-8.0, 8.0)
 
 
 def test_probabilities_are_the_rounded_sigmoid_and_survive_huge_logits():
@@ -62,3 +67,59 @@ def test_scorer_puts_labels_negativity_and_probabilities_together():
     assert [each.label for each in score.emotions] == ["anger"]
     assert score.negativity > 0.9
     assert len(score.probabilities) == 2
+
+
+def _score(logit, threshold, calibration):
+    scorer = Scorer(["anger"], thresholds=[threshold], weights={"anger": 1.0}, calibration=calibration)
+    return scorer.score(np.array([logit], dtype=np.float32))
+
+
+def _around(threshold):
+    """Logits at the threshold, and so near it that four decimals can't tell them from it."""
+    at = math.log(threshold / (1 - threshold)) if threshold < 1 else 12.0
+    return st.floats(-1e-2, 1e-2).map(lambda step: at + step)
+
+
+@given(st.data(), st.integers(1, 1000).map(lambda n: n / 1000), scales, offsets)
+def test_calibration_never_changes_a_decision(data, threshold, scale, offset):
+    logit = data.draw(logits | _around(threshold))
+    plain = _score(logit, threshold, None)
+    calibrated = _score(logit, threshold, Calibration((scale,), (offset,)))
+    assert [each.label for each in calibrated.emotions] == [each.label for each in plain.emotions]
+
+
+@given(st.data(), st.integers(1, 1000).map(lambda n: n / 1000), scales, offsets)
+def test_published_numbers_tell_the_decision_by_themselves(data, threshold, scale, offset):
+    calibration = Calibration((scale,), (offset,))
+    score = _score(data.draw(logits | _around(threshold)), threshold, calibration)
+    probability = score.probabilities[0]
+    cut = float(calibration.thresholds(np.array([threshold]))[0])
+    for each in (probability, cut):
+        assert each == round(each, PROBABILITY_DECIMALS)
+        assert 0.0 <= each <= 1.0
+    assert cut > 0
+    assert bool(score.emotions) == (probability >= cut)
+    if score.emotions:
+        assert (score.emotions[0].probability, score.emotions[0].threshold) == (probability, cut)
+        assert score.negativity >= 0.5
+    else:
+        assert score.negativity <= 0.5
+
+
+@given(logits, logits, st.integers(1, 1000).map(lambda n: n / 1000), scales, offsets)
+def test_calibrated_probabilities_keep_the_order_of_logits(low, high, threshold, scale, offset):
+    low, high = sorted((low, high))
+    calibration = Calibration((scale,), (offset,))
+    assert _score(low, threshold, calibration).probabilities <= _score(high, threshold, calibration).probabilities
+
+
+def test_a_calibration_of_scale_one_and_no_offset_publishes_the_plain_numbers():
+    same = Calibration((1.0,), (0.0,))
+    for logit in (-3.0, -0.1, 0.0, 0.4, 7.0):
+        assert _score(logit, 0.25, same) == _score(logit, 0.25, None)
+
+
+def test_a_calibrated_probability_is_the_sigmoid_of_the_scaled_logit():
+    score = _score(2.0, 0.5, Calibration((0.5,), (-2.0,)))
+    assert score.probabilities == (round(1 / (1 + math.exp(1)), 4),)
+    assert score.emotions[0].threshold == round(1 / (1 + math.exp(2)), 4)

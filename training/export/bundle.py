@@ -15,13 +15,14 @@ from training.config import ConfigError, TrainingConfig
 from training.data.prepare import CARD_NAME
 from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG
 from training.export.card import Example, render_card
+from training.thresholds.calibrate import read_calibration
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
-from worker.core.scoring import labels_over_threshold, probabilities_from_logits
 from worker.inference.model_bundle import (
     MANIFEST_NAME,
     ONNX_NAME,
     SAFETENSORS_NAME,
     TOKENIZER_NAME,
+    LabelCalibration,
     Manifest,
     ModelBundle,
     file_digest,
@@ -41,6 +42,7 @@ class BundleSources:
     prepared: Path
     exported: Path
     evaluated: Path
+    calibrated: Path
 
 
 def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path) -> dict[str, Any]:
@@ -68,12 +70,11 @@ def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path
 
 def classify_examples(bundle: ModelBundle, texts: Sequence[str]) -> list[Example]:
     """Return what the worker's own classifier says of the texts, each on its own."""
-    classifier = OnnxClassifier(bundle, threads=1)
+    classifier, scorer = OnnxClassifier(bundle, threads=1), bundle.scorer({})
     examples = []
     for text in texts:
-        probabilities = probabilities_from_logits(classifier.logits(classifier.tokenize([text])))[0]
-        found = labels_over_threshold(probabilities.tolist(), bundle.manifest.labels, thresholds=bundle.thresholds)
-        labels = {each.label: each.probability for each in found}
+        score = scorer.score(classifier.logits(classifier.tokenize([text]))[0])
+        labels = {each.label: each.probability for each in score.emotions}
         examples.append(Example(text, labels, tone_of(labels)))
     return examples
 
@@ -92,6 +93,7 @@ def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -
         labels=labels,
         activation="sigmoid",
         thresholds=scores["thresholds"]["thresholds"],
+        calibration=_calibration(sources.calibrated),
         max_tokens=config.model.max_tokens,
         pad_token_id=architecture["pad_token_id"],
         files={name: file_digest(output / name) for name in files},
@@ -101,6 +103,14 @@ def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -
         versions={library: version(library) for library in _LIBRARIES},
         metrics={**scores, "export": _read_json(sources.exported / "parity.json")},
     )
+
+
+def _calibration(folder: Path) -> dict[str, LabelCalibration] | None:
+    found = read_calibration(folder)
+    if found is None:
+        return None
+    columns = zip(GOEMOTIONS_LABELS, found.scales, found.offsets, strict=True)
+    return {label: LabelCalibration(scale=scale, offset=offset) for label, scale, offset in columns}
 
 
 def _corpora(config: TrainingConfig, card: dict[str, Any]) -> list[dict[str, Any]]:

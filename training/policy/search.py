@@ -53,7 +53,7 @@ class ChatScores:
 
 def score_policy(chats: Iterable[Chat], policy: EscalationPolicy, bundle: ModelBundle) -> ChatScores:
     """Return how a policy does on chats."""
-    scorer = Scorer(bundle.manifest.labels, thresholds=bundle.thresholds, weights=policy.weights)
+    scorer = bundle.scorer(policy.weights)
     verdicts = [(chat, _does_escalate(chat, policy, scorer)) for chat in chats]
     missed = tuple(chat.chat_id for chat, verdict in verdicts if chat.escalates and not verdict)
     alarmed = tuple(chat.chat_id for chat, verdict in verdicts if verdict and not chat.escalates)

@@ -5,6 +5,7 @@ weights are ONNX or safetensors, everything else is JSON.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from worker.core.failures import ModelBundleError
 from worker.core.labels import GOEMOTIONS_LABELS
+from worker.core.scoring import Calibration, Scorer
 
 MANIFEST_NAME = "manifest.json"
 ONNX_NAME = "model.onnx"
@@ -21,8 +23,21 @@ TOKENIZER_NAME = "tokenizer.json"
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[2] / "model_weights" / "rugo-tiny2"
 
 
+class LabelCalibration(BaseModel):
+    """A label's calibrated probability is sigmoid(scale · logit + offset)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    scale: float = Field(gt=0)
+    offset: float
+
+
 class Manifest(BaseModel):
-    """manifest.json: what the worker must know of a model, and where the model comes from."""
+    """manifest.json: what the worker must know of a model, and where the model comes from.
+
+    `thresholds` are of the plain sigmoid of the graph's logits: whoever runs model.onnx by hand needs no calibration to get the
+    worker's labels. `calibration` serves the numbers that are shown to people.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +47,10 @@ class Manifest(BaseModel):
     architecture: dict[str, Any] = Field(description="the Hugging Face configuration of the model")
     labels: tuple[str, ...] = Field(description="label of each column of the logits")
     activation: Literal["sigmoid"]
-    thresholds: dict[str, float] = Field(description="label to decision threshold, 0 < t <= 1")
+    thresholds: dict[str, float] = Field(description="label to decision threshold on the logit's plain sigmoid, 0 < t <= 1")
+    calibration: dict[str, LabelCalibration] | None = Field(
+        None, description="label to scale and offset of its logit; absent: probabilities are published as they are"
+    )
     max_tokens: int = Field(ge=8, description="longest input in tokens, special tokens included")
     pad_token_id: int = Field(ge=0)
     files: dict[str, str] = Field(description="file name to SHA-256 in hex, of every file but this one and the card")
@@ -48,6 +66,8 @@ class Manifest(BaseModel):
             raise ValueError("labels must be the 28 GoEmotions labels, each once")
         if set(self.thresholds) != set(self.labels):
             raise ValueError("thresholds must have exactly one entry a label")
+        if self.calibration is not None and set(self.calibration) != set(self.labels):
+            raise ValueError("calibration must have exactly one entry a label")
         if not all(0.0 < threshold <= 1.0 for threshold in self.thresholds.values()):
             raise ValueError("every threshold must be above 0 and at most 1")
         for required in (ONNX_NAME, TOKENIZER_NAME):
@@ -71,6 +91,18 @@ class ModelBundle:
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds in the order of the logits' columns."""
         return tuple(self.manifest.thresholds[label] for label in self.manifest.labels)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration in the order of the logits' columns, if the bundle has one."""
+        if self.manifest.calibration is None:
+            return None
+        found = [self.manifest.calibration[label] for label in self.manifest.labels]
+        return Calibration(tuple(each.scale for each in found), tuple(each.offset for each in found))
+
+    def scorer(self, weights: Mapping[str, float]) -> Scorer:
+        """Return what turns this model's logits into scores; `weights` are the escalation policy's."""
+        return Scorer(self.manifest.labels, thresholds=self.thresholds, weights=weights, calibration=self.calibration)
 
 
 def load_model_bundle(folder: Path) -> ModelBundle:
