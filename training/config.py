@@ -84,6 +84,7 @@ class OptimiserConfig(Section):
     batch_size: int = 64
     weight_decay: float = 0.01
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
+    decay: Literal["linear", "constant"] = Field("linear", description="of the learning rate, after the warm-up")
     clip: float = 1.0
 
 
@@ -106,6 +107,7 @@ class TeacherConfig(Section):
     )
     attention_dropout: float = Field(0.1, ge=0, lt=1, description="while it is tuned; 0 is much faster on CPU")
     variations: int = Field(0, ge=0, description="unlabelled texts made from each corpus row, for it to answer")
+    goemotions_variations: int = Field(0, ge=0, description="GoEmotions rows, drawn at random, that a variation is made of")
     reuse: tuple[str, ...] = Field((), description="`teach` folders of other runs, whose answers by the same teacher are taken")
 
 

@@ -13,7 +13,7 @@ from training.thresholds.choose import choose, read_thresholds
 if TYPE_CHECKING:
     from training.export.compare import Trained
 
-_TEACHING = {"folder", "for_goemotions", "variations"}
+_TEACHING = {"folder", "for_goemotions", "variations", "goemotions_variations"}
 
 
 def prepared_folder(run: Run) -> Path:

@@ -1,6 +1,7 @@
 """The teacher's two stages: `train-teacher` tunes it on GoEmotions and the corpora, `teach` saves what it says once."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from torch import nn
 
 from training.config import ConfigError, Places, TrainingConfig
-from training.data.prepare import GOEMOTIONS
-from training.data.rows import write_rows
+from training.data.prepare import GOEMOTIONS, RUSSIAN
+from training.data.rows import Row, write_rows
 from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers
 from training.finetune.ask import ask, validation_scorer
 from training.finetune.encoding import encode, load_tokenizer
@@ -18,7 +19,7 @@ from training.finetune.loss import label_loss
 from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, scored_splits, training_batches
 from training.finetune.teacher import encoder_folder, load_teacher, save_teacher
 from training.finetune.trainer import Batch, Task, seed_everything, train
-from training.finetune.variations import vary
+from training.finetune.variations import VARIED, vary
 
 HEAD = ("head.",)
 
@@ -69,12 +70,8 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     Where a teacher `for_goemotions` is named, it answers those rows: one that was not tuned on corpora knows them better.
     """
     rows = read_split(prepared, "train").rows
-    if config.teacher.variations:
-        unseen = [text for name in scored_splits(prepared) for text in read_split(prepared, name).texts]
-        own = [row for row in rows if row.source not in GOEMOTIONS]
-        unseen += config.data.reserved_texts
-        rows = rows + vary(own, count=config.teacher.variations, seed=config.seed, unseen=unseen)
-    is_base = np.array([row.source in GOEMOTIONS for row in rows])
+    rows = rows + _variations(rows, config, prepared=prepared)
+    is_base = np.array([row.source.removesuffix(VARIED) in GOEMOTIONS for row in rows])
     everything = np.arange(len(rows))
     teacher_folder = tuned_folder or Path(places.resolve(config.teacher.folder))
     parts = [(teacher_folder, everything)]
@@ -92,6 +89,17 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     answers.write(output)
     write_rows(output / TAUGHT_ROWS, rows)
     return {"rows": len(rows), "width": int(answers.vectors.shape[1])}
+
+
+def _variations(rows: list[Row], config: TrainingConfig, *, prepared: Path) -> list[Row]:
+    """Return unlabelled texts made of the corpora's rows, and of some of GoEmotions' Russian ones."""
+    unseen = [text for name in scored_splits(prepared) for text in read_split(prepared, name).texts]
+    unseen += config.data.reserved_texts
+    own = [row for row in rows if row.source not in GOEMOTIONS]
+    base = [row for row in rows if row.source == RUSSIAN]
+    drawn = random.Random(config.seed).sample(base, min(config.teacher.goemotions_variations, len(base)))  # noqa: S311
+    varied = vary(own, count=config.teacher.variations, seed=config.seed, unseen=unseen)
+    return varied + vary(drawn, count=1, seed=config.seed, unseen=unseen)
 
 
 def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: list[Path]) -> Answers:

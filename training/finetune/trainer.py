@@ -138,7 +138,7 @@ def _arguments(config: OptimiserConfig, *, output: Path, seed: int, keep_best: b
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup,
-        lr_scheduler_type="linear",
+        lr_scheduler_type="linear" if config.decay == "linear" else "constant_with_warmup",
         max_grad_norm=config.clip,
         bf16=has_fast_bf16(),
         use_cpu=not torch.cuda.is_available(),

@@ -13,6 +13,7 @@ from training.data.rows import Row
 
 _CLAUSE = re.compile(r"[^.,!?…;:—]+[.,!?…;:—)\s]*")
 _WORD_LOSS = 0.15
+VARIED = "_varied"
 
 
 def vary(rows: Sequence[Row], *, count: int, seed: int, unseen: Iterable[str]) -> list[Row]:
@@ -28,7 +29,7 @@ def vary(rows: Sequence[Row], *, count: int, seed: int, unseen: Iterable[str]) -
             text = clean_text(_variation(row.text, chance.choice(rows).text, chance))
             if text and text_key(text) not in taken:
                 taken.add(text_key(text))
-                varied.append(Row(text, (), f"{row.source}_varied", row.language, row.comment_id))
+                varied.append(Row(text, (), row.source + VARIED, row.language, row.comment_id))
     return varied
 
 
