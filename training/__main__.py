@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.config import BUNDLES_FOLDER, ConfigError, Places, read_config
+from training.config import BUNDLES_FOLDER, CORPUS_FOLDER, ConfigError, Places, read_config
 from training.plan import STAGES, trained
 from training.stages import Run, Stage, run_stage
 
@@ -79,6 +79,14 @@ def compare_exports_command(config: ConfigOption, runs_dir: RunsOption = Path("r
 
     run = Run(read_config(config), Places(data=Path(), models=Path(), runs=runs_dir))
     typer.echo(compare_exports(trained(run), output=run.folder("compare-exports"), threads=threads))
+
+
+@app.command("variety")
+def variety_command(corpus: Annotated[Path, typer.Option(help="a folder of JSONL files")] = CORPUS_FOLDER) -> None:
+    """Print how varied a corpus is: distinct trigrams, nearest neighbours, shares of forms, voices and labels."""
+    from training.data.variety import measure_variety, read_corpus, render_variety
+
+    typer.echo(render_variety(measure_variety(read_corpus(corpus))), nl=False)
 
 
 if __name__ == "__main__":

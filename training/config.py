@@ -106,9 +106,14 @@ class TeacherConfig(Section):
         None, description="another teacher's folder, which answers GoEmotions' rows; the tuned one answers them when unset"
     )
     attention_dropout: float = Field(0.1, ge=0, lt=1, description="while it is tuned; 0 is much faster on CPU")
+    frozen_layers: int = Field(0, ge=0, description="lowest layers that tuning leaves as they are, besides the embeddings")
+    align_to: str | None = Field(
+        None, description="`thresholds` folder of a run on GoEmotions, on which answers about the corpora are aligned"
+    )
+    max_false_alarms: float = Field(0.015, gt=0, lt=1, description="of the tuning rows, that the alignment aims at")
     variations: int = Field(0, ge=0, description="unlabelled texts made from each corpus row, for it to answer")
     goemotions_variations: int = Field(0, ge=0, description="GoEmotions rows, drawn at random, that a variation is made of")
-    reuse: tuple[str, ...] = Field((), description="`teach` folders of other runs, whose answers by the same teacher are taken")
+    reuse: tuple[str, ...] = Field((), description="`teach` folders of other runs: answers by the same teacher, and variations")
 
 
 class DistilConfig(Section):

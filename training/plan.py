@@ -13,7 +13,8 @@ from training.thresholds.choose import choose, read_thresholds
 if TYPE_CHECKING:
     from training.export.compare import Trained
 
-_TEACHING = {"folder", "for_goemotions", "variations", "goemotions_variations"}
+_TEACHING = {"folder", "for_goemotions", "variations", "goemotions_variations", "align_to", "max_false_alarms"}
+_NOT_TUNING = {"for_goemotions", "variations", "goemotions_variations", "align_to", "max_false_alarms", "reuse", "batch_size"}
 
 
 def prepared_folder(run: Run) -> Path:
@@ -23,7 +24,7 @@ def prepared_folder(run: Run) -> Path:
 
 def model_folder(run: Run) -> Path:
     """Where the trained model and its tokenizer lie."""
-    return run.folder("train") / "model"
+    return run.folder(_training_stage(run.config)) / "model"
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -46,14 +47,16 @@ def _teach(run: Run) -> dict[str, Any]:
 
 
 def _train(run: Run) -> dict[str, Any]:
-    folders = {"prepared": prepared_folder(run), "output": run.folder("train")}
-    if run.config.train.recipe == "distil":
-        from training.finetune.distil import distil
-
-        return distil(run.config, run.places, taught=run.folder("teach"), **folders)
     from training.finetune.finetune import finetune
 
-    return finetune(run.config, run.places, **folders)
+    return finetune(run.config, run.places, prepared=prepared_folder(run), output=run.folder("train"))
+
+
+def _distill(run: Run) -> dict[str, Any]:
+    from training.finetune.distil import distil
+
+    folders = {"prepared": prepared_folder(run), "taught": run.folder("teach"), "output": run.folder("distill")}
+    return distil(run.config, run.places, **folders)
 
 
 def _predict(run: Run) -> dict[str, Any]:
@@ -122,6 +125,14 @@ def _is_distilled(config: TrainingConfig) -> bool:
     return config.train.recipe == "distil"
 
 
+def _is_finetuned(config: TrainingConfig) -> bool:
+    return not _is_distilled(config)
+
+
+def _training_stage(config: TrainingConfig) -> str:
+    return "distill" if _is_distilled(config) else "train"
+
+
 def _data_part(config: TrainingConfig) -> Any:
     """Return what decides which rows there are: not how often they are shown, nor what the cards say of them."""
     files = [[each.name, each.glob] for each in config.data.corpora]
@@ -137,7 +148,7 @@ STAGES = (
     Stage(
         "train-teacher",
         lambda config: [
-            config.teacher.model_dump(exclude={"for_goemotions", "variations", "reuse", "batch_size"}),
+            config.teacher.model_dump(exclude=_NOT_TUNING),
             [[each.name, each.teacher_repeat] for each in config.data.corpora],
             config.model.max_tokens,
             config.train.noise.model_dump(),
@@ -153,16 +164,12 @@ STAGES = (
         _teach,
         _is_distilled,
     ),
-    Stage(
-        "train",
-        _model_part,
-        lambda config: ("prepare", "teach") if _is_distilled(config) else ("prepare",),
-        _train,
-    ),
-    Stage("predict", lambda config: config.model.max_tokens, lambda _: ("train",), _predict),
+    Stage("train", _model_part, lambda _: ("prepare",), _train, _is_finetuned),
+    Stage("distill", _model_part, lambda _: ("prepare", "teach"), _distill, _is_distilled),
+    Stage("predict", lambda config: config.model.max_tokens, lambda config: (_training_stage(config),), _predict),
     Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
     Stage("calibrate", lambda config: config.calibration.model_dump(), lambda _: ("predict",), _calibrate),
     Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds", "calibrate"), _evaluate),
-    Stage("export", lambda config: config.bundle.quantisation, lambda _: ("train", "thresholds"), _export),
+    Stage("export", lambda config: config.bundle.quantisation, lambda config: (_training_stage(config), "thresholds"), _export),
     Stage("bundle", lambda config: config.model_dump(mode="json"), lambda _: ("evaluate", "export"), _bundle),
 )

@@ -52,13 +52,10 @@ def test_distillation_begins_with_the_teachers_vectors_and_ends_with_its_decisio
     torch.manual_seed(0)
     logits, projected = torch.randn(4, 28), torch.randn(4, 6)
     labels = torch.randint(0, 2, (4, 28)).float()
-    targets = DistilTargets(labels, torch.ones(4), torch.rand(4, 28), torch.randn(4, 6))
+    targets = DistilTargets(labels, torch.ones(4), torch.ones(4, 28), torch.rand(4, 28), torch.randn(4, 6))
 
     def loss(progress: float) -> float:
-        weight = torch.ones(28)
-        return distil_loss(
-            logits, projected, targets=targets, pos_weight=weight, progress=progress, config=DistilConfig()
-        ).item()
+        return distil_loss(logits, projected, targets=targets, progress=progress, config=DistilConfig()).item()
 
     hard = nn.functional.binary_cross_entropy_with_logits(logits, targets.labels).item()
     soft = nn.functional.binary_cross_entropy_with_logits(logits, targets.probabilities).item()
@@ -73,10 +70,8 @@ def test_labels_of_unlabelled_texts_count_for_nothing() -> None:
     logits, projected, probabilities, vectors = torch.randn(2, 28), torch.randn(2, 6), torch.rand(2, 28), torch.randn(2, 6)
 
     def loss(labels: torch.Tensor) -> float:
-        targets = DistilTargets(labels, torch.tensor([1.0, 0.0]), probabilities, vectors)
-        return distil_loss(
-            logits, projected, targets=targets, pos_weight=torch.ones(28), progress=1.0, config=DistilConfig()
-        ).item()
+        targets = DistilTargets(labels, torch.tensor([1.0, 0.0]), torch.ones(2, 28), probabilities, vectors)
+        return distil_loss(logits, projected, targets=targets, progress=1.0, config=DistilConfig()).item()
 
     first, second = torch.zeros(2, 28), torch.zeros(2, 28)
     first[0, 3], second[1, 3] = 1, 1

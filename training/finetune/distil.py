@@ -4,6 +4,7 @@ Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; the vectors 
 """
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 from transformers import BertForSequenceClassification
 
-from training.config import ConfigError, Places, TrainingConfig
+from training.config import ConfigError, LossConfig, Places, TrainingConfig
 from training.data.rows import multi_hot, read_rows
 from training.finetune.answers import TAUGHT_ROWS, read_answers
 from training.finetune.ask import validation_scorer
 from training.finetune.averaging import AverageLastSteps
+from training.finetune.domain_shift import read_shift
 from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import DistilTargets, distil_loss
 from training.finetune.prepared import Split, goemotions_weights, repeats_of, training_batches
@@ -49,7 +51,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     seed_everything(config.seed)
     train_split = read_taught(taught)
     tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
-    targets = _targets(train_split, taught)
+    targets = _targets(train_split, taught, loss=config.train.loss)
     student = DistilledStudent(build_student(config.model, places), teacher_width=targets["vectors"].shape[1])
     pad_id = student.student.config.pad_token_id
     optimiser = config.train.optimiser
@@ -63,17 +65,12 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
         repeats=repeats_of(train_split.rows, {each.name: each.repeat for each in config.data.corpora}),
         noise_share=config.train.noise.share,
     )
-    pos_weight = torch.from_numpy(goemotions_weights(train_split, config.train.loss))
 
     def loss_of(model: nn.Module, batch: Batch, progress: float) -> torch.Tensor:
         answers = model(batch["input_ids"], batch["attention_mask"])
+        taught = DistilTargets(**{field.name: batch[field.name] for field in fields(DistilTargets)})
         return distil_loss(
-            answers["logits"],
-            answers["projected"],
-            targets=DistilTargets(batch["labels"], batch["is_labelled"], batch["probabilities"], batch["vectors"]),
-            pos_weight=pos_weight.to(answers["logits"].device),
-            progress=progress,
-            config=config.train.distil,
+            answers["logits"], answers["projected"], targets=taught, progress=progress, config=config.train.distil
         )
 
     score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
@@ -105,7 +102,12 @@ def read_taught(taught: Path) -> Split:
     return Split(rows, multi_hot(rows))
 
 
-def _targets(split: Split, taught: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _targets(split: Split, taught: Path, *, loss: LossConfig) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what `DistilTargets` holds, a row each.
+
+    Where the teacher's logits of a domain were shifted, its positives weigh exp(shift) as much, which moves the labels'
+    own optimum by the same.
+    """
     answers = read_answers(taught)
     if len(answers.logits) != len(split.rows):
         raise ConfigError(f"{taught} answers {len(answers.logits)} rows, train has {len(split.rows)}; run `teach` again")
@@ -114,6 +116,7 @@ def _targets(split: Split, taught: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {
         "labels": split.labels,
         "is_labelled": split.labels.any(1).astype(np.float32),
+        "pos_weight": (goemotions_weights(split, loss) * np.exp(read_shift(taught, split.rows))).astype(np.float32),
         "probabilities": probabilities_from_logits(answers.logits).astype(np.float32),
         "vectors": standardised.astype(np.float16),
     }

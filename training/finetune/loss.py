@@ -50,11 +50,13 @@ def label_loss(
 class DistilTargets:
     """What a batch is taught: labels and the teacher's probabilities [texts, labels], its vectors [texts, teacher's width].
 
-    `is_labelled` [texts] is 0 for texts that only the teacher speaks about: their labels count for nothing.
+    `is_labelled` [texts] is 0 for texts that only the teacher speaks about: their labels count for nothing. `pos_weight`
+    is [texts, labels], since the domains weigh positives differently.
     """
 
     labels: torch.Tensor
     is_labelled: torch.Tensor
+    pos_weight: torch.Tensor
     probabilities: torch.Tensor
     vectors: torch.Tensor
 
@@ -64,13 +66,12 @@ def distil_loss(
     projected: torch.Tensor,
     *,
     targets: DistilTargets,
-    pos_weight: torch.Tensor,
     progress: float,
     config: DistilConfig,
 ) -> torch.Tensor:
     """Return the distillation loss at `progress` (0..1 of the steps): first the teacher's vectors, then its decisions."""
     g = min(1.0, progress / config.ramp)
-    cells = binary_cross_entropy_with_logits(logits, targets.labels, pos_weight=pos_weight, reduction="none")
+    cells = binary_cross_entropy_with_logits(logits, targets.labels, pos_weight=targets.pos_weight, reduction="none")
     by_labels = cells.mean(1)
     return (
         config.label_weight * g * (by_labels * targets.is_labelled).mean()

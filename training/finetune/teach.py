@@ -10,22 +10,27 @@ import torch
 from torch import nn
 
 from training.config import ConfigError, Places, TrainingConfig
+from training.data.clean import text_key
 from training.data.prepare import GOEMOTIONS, RUSSIAN
-from training.data.rows import Row, write_rows
+from training.data.rows import Row, read_rows, write_rows
+from training.evaluation.saved_logits import Scored
 from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers
 from training.finetune.ask import ask, validation_scorer
+from training.finetune.domain_shift import find_shift, is_goemotions, read_shift, write_shift
 from training.finetune.encoding import encode, load_tokenizer
 from training.finetune.loss import label_loss
 from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, scored_splits, training_batches
-from training.finetune.teacher import encoder_folder, load_teacher, save_teacher
+from training.finetune.teacher import Teacher, encoder_folder, load_teacher, save_teacher
 from training.finetune.trainer import Batch, Task, seed_everything, train
 from training.finetune.variations import VARIED, vary
+from training.thresholds.choose import read_thresholds
+from worker.core.scoring import probabilities_from_logits
 
 HEAD = ("head.",)
 
 
 def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output: Path) -> dict[str, Any]:
-    """Fine-tune the teacher in `start`, its word embeddings frozen; write it to `output`, in the same format.
+    """Fine-tune the teacher in `start`, its embeddings and lowest layers frozen; write it to `output`, in the same format.
 
     Of GoEmotions it sees a replay sample, so that it keeps what it knows while it learns the corpora.
     """
@@ -34,7 +39,7 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
         raise ConfigError("nothing to tune: the configuration has no [teacher.tune] table")
     seed_everything(config.seed)
     teacher = load_teacher(start, attention_dropout=config.teacher.attention_dropout)
-    teacher.encoder.embeddings.word_embeddings.weight.requires_grad = False
+    _freeze(teacher, layers=config.teacher.frozen_layers)
     tokenizer = load_tokenizer(str(encoder_folder(start)), max_tokens=config.model.max_tokens)
     pad_id = teacher.encoder.config.pad_token_id
     train_split = read_split(prepared, "train")
@@ -70,8 +75,8 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     Where a teacher `for_goemotions` is named, it answers those rows: one that was not tuned on corpora knows them better.
     """
     rows = read_split(prepared, "train").rows
-    rows = rows + _variations(rows, config, prepared=prepared)
-    is_base = np.array([row.source.removesuffix(VARIED) in GOEMOTIONS for row in rows])
+    rows = rows + _variations(rows, config, places, prepared=prepared)
+    is_base = is_goemotions(rows)
     everything = np.arange(len(rows))
     teacher_folder = tuned_folder or Path(places.resolve(config.teacher.folder))
     parts = [(teacher_folder, everything)]
@@ -80,9 +85,14 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
         parts = [(base_folder, everything[is_base]), (teacher_folder, everything[~is_base])]
     reuse = [Path(places.resolve(folder)) for folder in config.teacher.reuse]
     answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
+    if config.teacher.align_to:
+        thresholds = read_thresholds(Path(places.resolve(config.teacher.align_to)))
+        tuning = _ask_tuning(teacher_folder, config, prepared=prepared)
+        write_shift(find_shift(tuning, thresholds, max_false_alarms=config.teacher.max_false_alarms), output)
     order = np.argsort(np.concatenate([which for _, which in parts]))
+    logits = np.concatenate([each.logits for each in answered])[order]
     answers = Answers(
-        np.concatenate([each.logits for each in answered])[order],
+        (logits + read_shift(output, rows)).astype(np.float16),
         np.concatenate([each.vectors for each in answered])[order],
         np.concatenate([each.keys for each in answered])[order],
     )
@@ -91,15 +101,29 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     return {"rows": len(rows), "width": int(answers.vectors.shape[1])}
 
 
-def _variations(rows: list[Row], config: TrainingConfig, *, prepared: Path) -> list[Row]:
-    """Return unlabelled texts made of the corpora's rows, and of some of GoEmotions' Russian ones."""
+def _ask_tuning(folder: Path, config: TrainingConfig, *, prepared: Path) -> Scored:
+    """Return what the teacher says of the corpora's tuning parts."""
+    splits = [read_split(prepared, name) for name in scored_splits(prepared) if name.endswith("_tuning")]
+    if not splits:
+        raise ConfigError("teacher.align_to needs a corpus with tuning rows in [[data.corpora]]; name one or take it out")
+    answers = _answer(folder, [text for split in splits for text in split.texts], config, reuse=[])
+    return Scored(probabilities_from_logits(answers.logits), np.concatenate([split.labels for split in splits]))
+
+
+def _variations(rows: list[Row], config: TrainingConfig, places: Places, *, prepared: Path) -> list[Row]:
+    """Return unlabelled texts: made of the corpora's rows, of some of GoEmotions' Russian ones, and those of earlier runs."""
     unseen = [text for name in scored_splits(prepared) for text in read_split(prepared, name).texts]
     unseen += config.data.reserved_texts
     own = [row for row in rows if row.source not in GOEMOTIONS]
     base = [row for row in rows if row.source == RUSSIAN]
     drawn = random.Random(config.seed).sample(base, min(config.teacher.goemotions_variations, len(base)))  # noqa: S311
     varied = vary(own, count=config.teacher.variations, seed=config.seed, unseen=unseen)
-    return varied + vary(drawn, count=1, seed=config.seed, unseen=unseen)
+    varied += vary(drawn, count=1, seed=config.seed, unseen=unseen)
+    taken = {text_key(text) for text in unseen} | {text_key(row.text) for row in varied}
+    for folder in config.teacher.reuse:
+        earlier = [row for row in read_rows(Path(places.resolve(folder)) / TAUGHT_ROWS) if row.source == RUSSIAN + VARIED]
+        varied += [row for row in earlier if text_key(row.text) not in taken]
+    return varied
 
 
 def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: list[Path]) -> Answers:
@@ -123,6 +147,12 @@ def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: li
         )
         logits[asked], vectors[asked] = fresh["logits"], fresh["vectors"]
     return Answers(logits, vectors, keys)
+
+
+def _freeze(teacher: Teacher, *, layers: int) -> None:
+    """Freeze the embeddings and the lowest layers: what they know of Russian, few examples can only spoil."""
+    for module in (teacher.encoder.embeddings, *teacher.encoder.encoder.layer[:layers]):
+        module.requires_grad_(False)
 
 
 def _replay(split: Split, *, rows: int | None, seed: int) -> Split:

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from training.data.rows import Row
+from training.evaluation.saved_logits import Scored
+from training.evaluation.support_chats import HOSTILE, columns
+from training.finetune.domain_shift import find_shift, read_shift, write_shift
+from worker.core.labels import GOEMOTIONS_LABELS
+from worker.core.scoring import probabilities_from_logits
+
+ANGER, JOY, GRIEF, NEUTRAL = (GOEMOTIONS_LABELS.index(label) for label in ("anger", "joy", "grief", "neutral"))
+
+
+def _tuning(*, cut: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose anger and joy are right exactly where they are above `cut`, grief on too few rows to tell."""
+    chance = np.random.default_rng(3)
+    logits = np.full((600, 28), -6.0)
+    labels = np.zeros((600, 28), np.float32)
+    for start, label in ((0, ANGER), (200, JOY)):
+        logits[:, label] = cut - chance.uniform(0.3, 2.0, 600)
+        logits[start : start + 100, label] = cut + chance.uniform(0.3, 2.0, 100)
+        labels[start : start + 100, label] = 1
+    labels[:3, GRIEF] = 1
+    labels[:, NEUTRAL] = labels.sum(1) == 0
+    return logits, labels
+
+
+@pytest.mark.parametrize("cut", [-1.5, 0.0, 1.2])
+def test_shifted_answers_are_decided_by_the_given_thresholds(cut: float) -> None:
+    logits, labels = _tuning(cut=cut)
+    thresholds = np.full(28, 0.5)
+    shift = find_shift(Scored(probabilities_from_logits(logits), labels), thresholds, max_false_alarms=0.01)
+    decided = probabilities_from_logits(logits + shift) >= thresholds
+    for label in (ANGER, JOY):
+        assert (decided[:, label] == labels[:, label].astype(bool)).mean() > 0.99
+    assert shift[GRIEF] == 0
+    assert not (decided[:, columns(HOSTILE)].any(1) & (labels[:, ANGER] == 0)).mean() > 0.01
+
+
+def test_the_shift_concerns_the_corpora_and_their_variations_alone(tmp_path) -> None:
+    sources = ("goemotions_ru", "goemotions_ru_varied", "support", "support_varied")
+    rows = [Row("текст", ("anger",), source) for source in sources]
+    assert not read_shift(tmp_path, rows).any()
+    shift = np.zeros(28)
+    shift[ANGER] = 0.75
+    write_shift(shift, tmp_path)
+    assert read_shift(tmp_path, rows)[:, ANGER].tolist() == [0, 0, 0.75, 0.75]
