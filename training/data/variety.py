@@ -53,16 +53,14 @@ def measure_variety(rows: Sequence[dict[str, Any]]) -> Variety:
     trigrams = [tuple(each[at : at + 3]) for each in words for at in range(len(each) - 2)]
     fields: dict[str, list[str]] = {name: [row[name] for row in rows] for name in ("form", "voice", "author", "domain")}
     fields["label"] = [label for row in rows for label in row["labels"]]
+    shares = {name: {value: n / len(rows) for value, n in Counter(values).most_common()} for name, values in fields.items()}
     return Variety(
         rows=len(rows),
         scenarios=len({row["scenario"] for row in rows}),
         words=float(np.mean([len(each) for each in words])),
         distinct_trigrams=len(set(trigrams)) / max(1, len(trigrams)),
         neighbours=nearest_similarities(texts),
-        shares={
-            name: {value: count / len(rows) for value, count in Counter(values).most_common()}
-            for name, values in fields.items()
-        },
+        shares=shares,
     )
 
 
