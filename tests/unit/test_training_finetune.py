@@ -146,7 +146,9 @@ def _batches(*, seed: int = 0, share: float = 0.5) -> BucketBatches:
     counts = [3 + index % 20 for index in range(150)]
     repeats = np.array([1 + (index % 3 == 0) for index in range(150)])
     noisy = np.array([index % 2 == 0 for index in range(150)])
-    return BucketBatches(counts, batch_size=8, seed=seed, repeats=repeats, noisy=noisy, noise_share=share)
+    return BucketBatches(
+        lambda draw: counts[draw.row], batch_size=8, seed=seed, repeats=repeats, noisy=noisy, noise_share=share
+    )
 
 
 def test_an_epoch_draws_every_row_as_often_as_it_repeats() -> None:

@@ -1,7 +1,7 @@
 """Texts to token ids, and tokens to padded tensors in batches of similar token counts."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,13 @@ class Draw:
 class BucketBatches(Sampler[list[Draw]]):
     """Batches of draws of similar token counts, in an order that the seed and the epoch alone decide.
 
-    Every row is drawn `repeats[row]` times an epoch; a `noise_share` of the rows marked `noisy` get noise.
+    Every row is drawn `repeats[row]` times an epoch; a `noise_share` of the rows marked `noisy` get noise. `count_tokens`
+    counts a draw as it will be shown: a text in capitals has twice the tokens, and one such pads its whole batch.
     """
 
     def __init__(
         self,
-        token_counts: Sequence[int],
+        count_tokens: Callable[[Draw], int],
         *,
         batch_size: int,
         seed: int,
@@ -73,10 +74,10 @@ class BucketBatches(Sampler[list[Draw]]):
         noisy: npt.NDArray[np.bool_],
         noise_share: float,
     ) -> None:
-        self._token_counts = token_counts
+        self._count_tokens = count_tokens
         self._batch_size = batch_size
         self._seed = seed
-        self._rows = np.repeat(np.arange(len(token_counts)), repeats)
+        self._rows = np.repeat(np.arange(len(repeats)), repeats)
         self._noisy = noisy
         self._noise_share = noise_share
         self._epoch = 0
@@ -92,13 +93,12 @@ class BucketBatches(Sampler[list[Draw]]):
         rows: list[int] = self._rows.tolist()
         chance.shuffle(rows)
         pool = self._batch_size * _POOL_BATCHES
-        batches = []
         for start in range(0, len(rows), pool):
-            similar = sorted(rows[start : start + pool], key=self._token_counts.__getitem__)
-            batches += [similar[at : at + self._batch_size] for at in range(0, len(similar), self._batch_size)]
-        chance.shuffle(batches)
-        for batch in batches:
-            yield [Draw(row, self._noise_seed(row, chance)) for row in batch]
+            draws = [Draw(row, self._noise_seed(row, chance)) for row in rows[start : start + pool]]
+            draws.sort(key=self._count_tokens)
+            batches = [draws[at : at + self._batch_size] for at in range(0, len(draws), self._batch_size)]
+            chance.shuffle(batches)
+            yield from batches
 
     def _noise_seed(self, row: int, chance: random.Random) -> int | None:
         seed = chance.getrandbits(32)
@@ -118,10 +118,17 @@ class TrainingRows(Dataset[dict[str, Any]]):
         return len(self._texts)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        token_ids = self.token_ids[draw.row]
-        if draw.noise_seed is not None:
-            token_ids = self._tokenizer.encode(add_noise(self._texts[draw.row], seed=draw.noise_seed)).ids
-        return {"token_ids": token_ids, **{name: values[draw.row] for name, values in self._targets.items()}}
+        return {"token_ids": self._drawn(draw), **{name: values[draw.row] for name, values in self._targets.items()}}
+
+    def count_tokens(self, draw: Draw) -> int:
+        """Return the token count of a draw, its noise included."""
+        return len(self._drawn(draw))
+
+    def _drawn(self, draw: Draw) -> list[int]:
+        if draw.noise_seed is None:
+            return self.token_ids[draw.row]
+        token_ids: list[int] = self._tokenizer.encode(add_noise(self._texts[draw.row], seed=draw.noise_seed)).ids
+        return token_ids
 
 
 class TrainingBatches(DataLoader[Any]):

@@ -19,7 +19,7 @@ def add_noise(text: str, *, seed: int) -> str:
     Question and exclamation marks go in only half of the cases, since they carry tone.
     """
     chance = random.Random(seed)  # noqa: S311 - augmentation, not cryptography
-    kinds = chance.choices((_drop_punctuation, _lower, _shout, _flatten_yo, _typo), weights=(30, 25, 6, 12, 40), k=2)
+    kinds = chance.choices((_drop_punctuation, _lower, _shout, _flatten_yo, _typo), weights=(30, 25, 12, 12, 40), k=2)
     for kind in dict.fromkeys(kinds[: chance.choice((1, 2))]):
         text = kind(text, chance)
     return text

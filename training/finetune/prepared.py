@@ -66,7 +66,7 @@ def training_batches(
     """Return the loader of a split's training batches."""
     dataset = TrainingRows(split.rows, tokenizer=tokenizer, targets=targets)
     batches = BucketBatches(
-        [len(ids) for ids in dataset.token_ids],
+        dataset.count_tokens,
         batch_size=batch_size,
         seed=seed,
         repeats=repeats,
