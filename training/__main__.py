@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from training.config import BUNDLES_FOLDER, CORPUS_FOLDER, ConfigError, Places, read_config
-from training.plan import STAGES, trained
+from training.plan import STAGES, chat_files, policy_of, prepared_folder, stages_until, trained
 from training.stages import Run, Stage, run_stage
+from worker.inference.model_bundle import DEFAULT_BUNDLE
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -70,6 +71,36 @@ def _add_command(stages: tuple[Stage, ...], *, name: str, help_text: str) -> Non
 for _stage in STAGES:
     _add_command((_stage,), name=_stage.name, help_text=f"The stage {_stage.name}.")
 _add_command(STAGES, name="all", help_text="Every stage in order; those whose output still holds are skipped.")
+
+
+@app.command("score")
+def score_command(
+    config: ConfigOption,
+    bundle: Annotated[Path, typer.Option("--bundle", help="the finished bundle's folder")] = DEFAULT_BUNDLE,
+    data_dir: DataOption = Path("data"),
+    models_dir: ModelsOption = Path("models"),
+    runs_dir: RunsOption = Path("runs"),
+    threads: int = 2,
+) -> None:
+    """Score a finished bundle on the configuration's data; exit code 1 where macro-F1 is not what its manifest says."""
+    from training.score import score_bundle
+
+    run = Run(read_config(config), Places(data=data_dir, models=models_dir, runs=runs_dir), threads)
+    for stage in stages_until("prepare"):
+        if stage.applies(run.config):
+            run_stage(stage, run)
+    scored = score_bundle(
+        bundle,
+        prepared=prepared_folder(run),
+        chats=chat_files(run),
+        policy=policy_of(run.config),
+        threads=threads,
+        seed=run.config.seed,
+    )
+    typer.echo(scored.tables)
+    if scored.differing:
+        typer.echo(f"error: macro-F1 is not the manifest's on {', '.join(scored.differing)}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("compare-exports")

@@ -161,6 +161,13 @@ class CalibrationConfig(Section):
     folds: int = Field(5, ge=2, description="of the cross-validated errors")
 
 
+class EvaluationConfig(Section):
+    """What is scored besides the splits."""
+
+    chats: tuple[str, ...] = Field((), description="files of whole chats, scored by the escalation policy")
+    policy: str | None = Field(None, description="the escalation policy's file; the worker's default when unset")
+
+
 class SourceConfig(Section):
     """What the cards say of a part of GoEmotions."""
 
@@ -190,6 +197,7 @@ class TrainingConfig(Section):
     train: TrainConfig
     thresholds: ThresholdConfig = ThresholdConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     bundle: BundleConfig
 
     @model_validator(mode="after")

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from training.config import TrainingConfig
 from training.data.prepare import prepare
-from training.evaluation.report import evaluate
+from training.evaluation.escalations import DEFAULT_POLICY, read_policy
+from training.evaluation.report import Scoreable, evaluate
 from training.stages import Run, Stage
 from training.thresholds.calibrate import calibrate
 from training.thresholds.choose import choose, read_thresholds
+from worker.core.escalation import EscalationPolicy
 
 if TYPE_CHECKING:
     from training.export.compare import Trained
@@ -25,6 +27,16 @@ def prepared_folder(run: Run) -> Path:
 def model_folder(run: Run) -> Path:
     """Where the trained model and its tokenizer lie."""
     return run.folder(_training_stage(run.config)) / "model"
+
+
+def chat_files(run: Run) -> list[Path]:
+    """The files of whole chats that are scored."""
+    return [Path(run.places.resolve(each)) for each in run.config.evaluation.chats]
+
+
+def policy_of(config: TrainingConfig) -> EscalationPolicy:
+    """The escalation policy that whole chats are scored by."""
+    return read_policy(Path(config.evaluation.policy) if config.evaluation.policy else DEFAULT_POLICY)
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -65,6 +77,7 @@ def _predict(run: Run) -> dict[str, Any]:
     return predict(
         model_folder=model_folder(run),
         prepared=prepared_folder(run),
+        chats=chat_files(run),
         output=run.folder("predict"),
         max_tokens=run.config.model.max_tokens,
     )
@@ -80,12 +93,14 @@ def _calibrate(run: Run) -> dict[str, Any]:
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
-    return evaluate(
+    scoreable = Scoreable(
+        prepared=prepared_folder(run),
         predicted=run.folder("predict"),
         chosen=run.folder("thresholds"),
-        output=run.folder("evaluate"),
-        seed=run.config.seed,
+        calibrated=run.folder("calibrate"),
+        policy=policy_of(run.config),
     )
+    return evaluate(scoreable, output=run.folder("evaluate"), seed=run.config.seed)
 
 
 def trained(run: Run) -> "Trained":
@@ -166,10 +181,22 @@ STAGES = (
     ),
     Stage("train", _model_part, lambda _: ("prepare",), _train, _is_finetuned),
     Stage("distill", _model_part, lambda _: ("prepare", "teach"), _distill, _is_distilled),
-    Stage("predict", lambda config: config.model.max_tokens, lambda config: (_training_stage(config),), _predict),
+    Stage(
+        "predict",
+        lambda config: [config.model.max_tokens, config.evaluation.chats],
+        lambda config: (_training_stage(config),),
+        _predict,
+    ),
     Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
     Stage("calibrate", lambda config: config.calibration.model_dump(), lambda _: ("predict",), _calibrate),
-    Stage("evaluate", lambda _: (), lambda _: ("predict", "thresholds", "calibrate"), _evaluate),
+    Stage(
+        "evaluate", lambda config: policy_of(config).model_dump(), lambda _: ("predict", "thresholds", "calibrate"), _evaluate
+    ),
     Stage("export", lambda config: config.bundle.quantisation, lambda config: (_training_stage(config), "thresholds"), _export),
     Stage("bundle", lambda config: config.model_dump(mode="json"), lambda _: ("evaluate", "export"), _bundle),
 )
+
+
+def stages_until(name: str) -> tuple[Stage, ...]:
+    """Return the stages up to this one, in order."""
+    return STAGES[: 1 + [stage.name for stage in STAGES].index(name)]

@@ -8,8 +8,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from training.config import ThresholdConfig
-from training.evaluation.metrics import bootstrap_interval, label_scores, macro_f1, micro_f1, weighted_f1
-from training.evaluation.report import evaluate
+from training.evaluation.metrics import averages, bootstrap_interval, label_scores, macro_f1, micro_f1, weighted_f1
 from training.evaluation.saved_logits import Scored
 from training.evaluation.scores import union_scores
 from training.evaluation.support_chats import HOSTILE, columns, support_scores
@@ -30,6 +29,8 @@ def test_scores_are_sklearns(labels: np.ndarray, predicted: np.ndarray) -> None:
         np.testing.assert_allclose(ours, theirs)
     for average, ours in (("macro", macro_f1), ("micro", micro_f1), ("weighted", weighted_f1)):
         assert ours(labels, predicted) == pytest.approx(f1_score(labels, predicted, average=average, zero_division=0))
+        averaged = precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)[:3]
+        assert tuple(averages(labels, predicted)[average].values()) == pytest.approx(averaged, abs=1e-4)
 
 
 @given(PROBABILITIES, CELLS)
@@ -146,9 +147,9 @@ def test_the_union_protocol_is_at_least_as_good_as_a_shared_half() -> None:
     assert union["macro_f1_tuned"] >= union["macro_f1_at_half"]
 
 
-def test_thresholds_and_report_come_from_saved_logits(tmp_path: Path) -> None:
-    predicted, chosen, report = (tmp_path / name for name in ("predict", "thresholds", "evaluate"))
-    for folder in (predicted, chosen, report):
+def test_thresholds_come_from_saved_logits(tmp_path: Path) -> None:
+    predicted, chosen = (tmp_path / name for name in ("predict", "thresholds"))
+    for folder in (predicted, chosen):
         folder.mkdir()
     for split in ("validation", "test", "support_tuning", "support_reporting"):
         scored = _scored(seed=len(split))
@@ -156,6 +157,3 @@ def test_thresholds_and_report_come_from_saved_logits(tmp_path: Path) -> None:
         np.savez(predicted / f"{split}.npz", logits=logits, labels=scored.labels)
     choose(ThresholdConfig(folds=3, max_false_alarms=0.1), predicted=predicted, output=chosen, seed=0)
     assert read_thresholds(chosen).shape == (28,)
-    evaluate(predicted=predicted, chosen=chosen, output=report, seed=0)
-    assert {path.name for path in report.iterdir()} == {"metrics.json", "report.md", "correlation.png", "labels.png"}
-    assert "Optimistic protocol" in (report / "report.md").read_text("utf-8")

@@ -56,6 +56,27 @@ def weighted_f1(labels: Array, predicted: Array) -> float:
     return float((scores.f1 * scores.support).sum() / max(1.0, scores.support.sum()))
 
 
+def averages(labels: Array, predicted: Array) -> dict[str, dict[str, float]]:
+    """Return precision, recall and F1 averaged over labels, over all cells together, and over labels by support."""
+    scores = label_scores(labels, predicted)
+    weights = {"macro": np.ones(len(scores.support)), "weighted": scores.support}
+    averaged = {
+        name: {
+            each: round(float((getattr(scores, each) * weight).sum() / max(1.0, weight.sum())), 4)
+            for each in ("precision", "recall", "f1")
+        }
+        for name, weight in weights.items()
+    }
+    truth, said = labels.astype(bool), predicted.astype(bool)
+    hits = float((truth & said).sum())
+    averaged["micro"] = {
+        "precision": round(hits / max(1.0, float(said.sum())), 4),
+        "recall": round(hits / max(1.0, float(truth.sum())), 4),
+        "f1": round(micro_f1(labels, predicted), 4),
+    }
+    return averaged
+
+
 def summary(labels: Array, predicted: Array) -> dict[str, float]:
     """Return macro, micro and weighted F1 and the share of rows whose labels are all right."""
     exact = (labels.astype(bool) == predicted.astype(bool)).all(1).mean()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.config import ConfigError
-from worker.core.scoring import probabilities_from_logits
+from worker.core.scoring import Calibration, probabilities_from_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,13 @@ def read_scored(folder: Path, split: str) -> Scored:
     """Read a split's logits that `predict` saved, as probabilities, and its labels."""
     with np.load(_existing(folder, split), allow_pickle=False) as saved:
         return Scored(probabilities_from_logits(saved["logits"]), saved["labels"])
+
+
+def read_calibrated(folder: Path, split: str, calibration: Calibration | None) -> Scored:
+    """Read a split's logits as calibrated probabilities (plain ones where there is no calibration), and its labels."""
+    with np.load(_existing(folder, split), allow_pickle=False) as saved:
+        logits = saved["logits"] if calibration is None else calibration.logits(saved["logits"])
+        return Scored(probabilities_from_logits(logits), saved["labels"])
 
 
 def read_logits(folder: Path, split: str) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The stage `bundle`: weights, tokenizer, manifest, card and pictures in one folder, read back as the worker reads it."""
+"""The stage `bundle`: weights, tokenizer, manifest, card and report in one folder, read back as the worker reads it."""
 
 import json
 import shutil
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from training.config import ConfigError, TrainingConfig
 from training.data.prepare import CARD_NAME
-from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG
-from training.export.card import Example, render_card
+from training.evaluation.report import METRICS_NAME, REPORT_FILES
+from training.export.card import REPORT_FOLDER, Example, render_card
 from training.thresholds.calibrate import read_calibration
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
 from worker.inference.model_bundle import (
@@ -48,7 +48,8 @@ class BundleSources:
 def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path) -> dict[str, Any]:
     """Write the bundle to `output`, replacing what was there, and classify the card's examples with it.
 
-    The card is no part of the manifest's digests, so that it can quote what the finished bundle says.
+    Card and report are no part of the manifest's digests: the card quotes what the finished bundle says, and nothing that the
+    worker does depends on either.
     """
     if output.exists():
         shutil.rmtree(output)
@@ -58,8 +59,9 @@ def write_bundle(config: TrainingConfig, sources: BundleSources, *, output: Path
     half = {name: value.to(torch.float16) for name, value in load_file(sources.model / SAFETENSORS_NAME).items()}
     save_file(half, output / SAFETENSORS_NAME, metadata={"format": "pt"})
     (output / SAFETENSORS_NAME).chmod(0o644)  # it is made readable to its owner alone
-    for picture in (CORRELATION_PNG, LABELS_PNG):
-        shutil.copyfile(sources.evaluated / picture, output / picture)
+    (output / REPORT_FOLDER).mkdir()
+    for name in REPORT_FILES:
+        shutil.copyfile(sources.evaluated / name, output / REPORT_FOLDER / name)
     manifest = _manifest(config, sources, output=output)
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
     (output / MANIFEST_NAME).write_text(text + "\n", "utf-8")
@@ -80,12 +82,12 @@ def classify_examples(bundle: ModelBundle, texts: Sequence[str]) -> list[Example
 
 
 def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -> Manifest:
-    scores = _read_json(sources.evaluated / "metrics.json")
+    scores = _read_json(sources.evaluated / METRICS_NAME)
     architecture = _read_json(sources.model / "config.json")
     labels = tuple(architecture["id2label"][str(index)] for index in range(len(GOEMOTIONS_LABELS)))
     if labels != GOEMOTIONS_LABELS:
         raise ConfigError(f"{sources.model} orders its labels otherwise than the saved logits; train it with this project")
-    files = sorted(path.name for path in output.iterdir() if path.name not in (MANIFEST_NAME, CARD_FILE))
+    files = sorted(path.name for path in output.iterdir() if path.is_file())
     return Manifest(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -101,8 +103,13 @@ def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -
         data=_corpora(config, _read_json(sources.prepared / CARD_NAME)),
         config=config.model_dump(mode="json"),
         versions={library: version(library) for library in _LIBRARIES},
-        metrics={**scores, "export": _read_json(sources.exported / "parity.json")},
+        metrics={**_without_details(scores), "export": _read_json(sources.exported / "parity.json")},
     )
+
+
+def _without_details(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores without those that only the report shows, which is shipped whole beside the manifest."""
+    return {name: value for name, value in scores.items() if name != "details"}
 
 
 def _calibration(folder: Path) -> dict[str, LabelCalibration] | None:

@@ -3,14 +3,32 @@
 from dataclasses import dataclass
 from typing import Any
 
-from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG
-from training.evaluation.report import corpora_table, label_table, split_table, threshold_line, union_line
+from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG, RELIABILITY_PNG
+from training.evaluation.report import METRICS_NAME, PAGE_NAME, REPORT_NAME
+from training.evaluation.tables import (
+    CALIBRATION_WORDS,
+    CHAT_WORDS,
+    NOISE_WORDS,
+    TONE_WORDS,
+    calibration_table,
+    corpora_table,
+    escalation_table,
+    label_table,
+    noise_table,
+    split_table,
+    strength_line,
+    threshold_line,
+    tone_table,
+    union_line,
+)
 from worker.inference.model_bundle import Manifest
+
+REPORT_FOLDER = "report"
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text, the probability of each label that the bundle gives it, and its tone."""
+    """A text, the published probability of each label that the bundle gives it, and its tone."""
 
     text: str
     labels: dict[str, float]
@@ -31,11 +49,15 @@ def render_card(manifest: Manifest, examples: list[Example]) -> str:
         split_table(manifest.metrics),
         union_line(manifest.metrics),
         threshold_line(manifest.metrics["thresholds"]),
+        f"The whole report, with threshold curves, confusions and errors: [{PAGE_NAME}]({REPORT_FOLDER}/{PAGE_NAME}), "
+        f"[{REPORT_NAME}]({REPORT_FOLDER}/{REPORT_NAME}), [{METRICS_NAME}]({REPORT_FOLDER}/{METRICS_NAME}).",
         *_support(manifest.metrics),
+        *_probabilities(manifest),
         "### By label (test)",
-        label_table(manifest.metrics["test_by_label"]),
-        f"![F1 by label]({LABELS_PNG})",
-        f"![Correlation of predicted emotions]({CORRELATION_PNG})",
+        strength_line(manifest.metrics["test_by_label"]),
+        label_table(manifest.metrics["test_by_label"], manifest.metrics["test_averages"]),
+        f"![F1 by label]({REPORT_FOLDER}/{LABELS_PNG})",
+        f"![Correlation of predicted emotions]({REPORT_FOLDER}/{CORRELATION_PNG})",
         "## Files",
         _files(manifest.metrics["export"]),
         "## Data",
@@ -77,13 +99,33 @@ def _examples(examples: list[Example]) -> str:
 
 
 def _support(metrics: dict[str, Any]) -> list[str]:
-    if not metrics["corpora"]:
+    sections = ["### Tone", TONE_WORDS, tone_table(metrics["tones"])]
+    if metrics["corpora"]:
+        sections = [
+            "### Support chats",
+            "Messages of scenarios that training never saw; `tuning` chose thresholds, `reporting` only reports. Hostile is "
+            "any of anger, annoyance, disappointment, disapproval, disgust; a false alarm is such a label on a neutral or "
+            "positive one.",
+            corpora_table(metrics["corpora"]),
+            *sections,
+        ]
+    if metrics["noise"]:
+        sections += ["### Noise", NOISE_WORDS, noise_table(metrics["noise"])]
+    if metrics["escalations"]:
+        sections += ["### Whole chats", CHAT_WORDS, escalation_table(metrics["escalations"])]
+    return sections
+
+
+def _probabilities(manifest: Manifest) -> list[str]:
+    if manifest.calibration is None:
         return []
     return [
-        "### Support chats",
-        "Messages of scenarios that training never saw; `tuning` chose thresholds, `reporting` only reports. Hostile is any of "
-        "anger, annoyance, disappointment, disapproval, disgust; a false alarm is such a label on a neutral or positive one.",
-        corpora_table(metrics["corpora"]),
+        "### Probabilities",
+        f"{CALIBRATION_WORDS} Whoever runs `model.onnx` by hand: the sigmoid of a logit against `thresholds` of "
+        "`manifest.json` gives the worker's labels; the sigmoid of scale · logit + offset, from `calibration`, is the "
+        "probability that it publishes.",
+        calibration_table(manifest.metrics),
+        f"![Reliability before and after calibration]({REPORT_FOLDER}/{RELIABILITY_PNG})",
     ]
 
 

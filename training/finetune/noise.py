@@ -1,4 +1,7 @@
-"""Chat noise: a clean Russian text as a hurried client would type it. The meaning, and so the labels, stay."""
+"""Chat noise: a clean Russian text as a hurried client would type it. The meaning, and so the labels, stay.
+
+`add_noise` mixes the kinds at random, for training; `noised` does one of them wholly, for measuring what it costs.
+"""
 
 import random
 import re
@@ -10,7 +13,11 @@ NEIGHBOURS = {
     for index, letter in enumerate(row)
 }
 _PUNCTUATION = re.compile(r"(?<=\w)[.,;:!?…—–\-\"«»()]+(?=\s|$)|[«»\"()]")
+_MARKS = re.compile(r"(?<!\d)[.,;:!?…—–«»\"()]+|[.,;:!?…—–«»\"()]+(?!\d)")
 _MIN_WORD = 4
+_TRIES = 8
+
+NOISE_KINDS = ("typos", "no_punctuation", "caps", "no_yo")
 
 
 def add_noise(text: str, *, seed: int) -> str:
@@ -23,6 +30,20 @@ def add_noise(text: str, *, seed: int) -> str:
     for kind in dict.fromkeys(kinds[: chance.choice((1, 2))]):
         text = kind(text, chance)
     return text
+
+
+def noised(text: str, kind: str, *, seed: int) -> str:
+    """Return the text with one of `NOISE_KINDS`; unchanged where it has nothing to spoil.
+
+    `typos` are one or two, `no_punctuation` leaves marks inside numbers and words, `no_yo` writes е for ё.
+    """
+    chance = random.Random(seed)  # noqa: S311 - as above
+    if kind == "typos":
+        copies = (_typo(text, chance) for _ in range(_TRIES))  # some draws change nothing
+        return next((copy for copy in copies if copy != text), text)
+    if kind == "no_punctuation":
+        return re.sub(r"\s+", " ", _MARKS.sub(" ", text)).strip() or text
+    return _shout(text, chance) if kind == "caps" else _flatten_yo(text, chance)
 
 
 def _drop_punctuation(text: str, chance: random.Random) -> str:

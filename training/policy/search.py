@@ -6,24 +6,19 @@ most the allowed share of false alarms; of equals the one whose neighbours on th
 """
 
 import itertools
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 
-from worker.core.escalation import ChatState, EscalationPolicy, JudgedMessage, judge_message, parse_escalation_policy
-from worker.core.scoring import Scorer
+from training.data.chats import read_whole_chats
+from training.evaluation.escalations import DEFAULT_POLICY, Chat, ChatScores, score_chats
+from worker.core.escalation import EscalationPolicy, parse_escalation_policy
 from worker.inference.executor import InferenceExecutor, TextLogits
 from worker.inference.model_bundle import DEFAULT_BUNDLE, ModelBundle, load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 
-DEFAULT_POLICY = Path(__file__).parents[2] / "worker" / "escalation_policy.toml"
-_SECONDS_APART = 60.0
 _SEVERE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 _SCORE = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 _COUNTED = (0.35, 0.4, 0.45, 0.5, 0.55)
@@ -31,81 +26,27 @@ _COUNTED = (0.35, 0.4, 0.45, 0.5, 0.55)
 Cell = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A chat with the logits of its messages."""
-
-    chat_id: str
-    escalates: bool
-    authors: tuple[str, ...]
-    logits: tuple[np.ndarray[Any, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatScores:
-    """Shares of chats: found among those that should escalate, false alarms among the others; and which were wrong."""
-
-    found: float
-    false_alarms: float
-    missed: tuple[str, ...]
-    alarmed: tuple[str, ...]
-
-
 def score_policy(chats: Iterable[Chat], policy: EscalationPolicy, bundle: ModelBundle) -> ChatScores:
     """Return how a policy does on chats."""
-    scorer = bundle.scorer(policy.weights)
-    verdicts = [(chat, _does_escalate(chat, policy, scorer)) for chat in chats]
-    missed = tuple(chat.chat_id for chat, verdict in verdicts if chat.escalates and not verdict)
-    alarmed = tuple(chat.chat_id for chat, verdict in verdicts if verdict and not chat.escalates)
-    hostile = sum(chat.escalates for chat, _ in verdicts)
-    return ChatScores(
-        found=1 - len(missed) / max(1, hostile),
-        false_alarms=len(alarmed) / max(1, len(verdicts) - hostile),
-        missed=missed,
-        alarmed=alarmed,
-    )
+    return score_chats(chats, policy, bundle.scorer(policy.weights))
 
 
 def read_chats(path: Path, bundle: ModelBundle) -> list[Chat]:
     """Read chats and ask the bundle's model about every message."""
-    parsed = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    whole = read_whole_chats(path)
     inference = InferenceExecutor(OnnxClassifier(bundle), max_padded_tokens=2048, max_texts=64)
-    answers = iter(inference.classify_texts([each["text"] for chat in parsed for each in chat["messages"]]))
+    answers = iter(inference.classify_texts([text for chat in whole for text in chat.texts]))
     return [
         Chat(
-            chat_id=chat["chat_id"],
-            escalates=chat["escalates"],
-            authors=tuple(each["author"] for each in chat["messages"]),
+            chat_id=chat.chat_id,
+            escalates=chat.escalates,
+            authors=chat.authors,
             logits=tuple(
-                answer.logits for answer in itertools.islice(answers, len(chat["messages"])) if isinstance(answer, TextLogits)
+                answer.logits for answer in itertools.islice(answers, len(chat.texts)) if isinstance(answer, TextLogits)
             ),
         )
-        for chat in parsed
+        for chat in whole
     ]
-
-
-def _does_escalate(chat: Chat, policy: EscalationPolicy, scorer: Scorer) -> bool:
-    state, decision = ChatState(), None
-    for message in _judged(chat, scorer):
-        state, decision = judge_message(policy, state, message)
-        if decision is not None:
-            return True
-    return False
-
-
-def _judged(chat: Chat, scorer: Scorer) -> Iterator[JudgedMessage]:
-    for number, (author, logits) in enumerate(zip(chat.authors, chat.logits, strict=True)):
-        sent_at_s = number * _SECONDS_APART
-        score = scorer.score(logits)
-        yield JudgedMessage(
-            message_id=str(number),
-            author=author,  # type: ignore[arg-type]
-            operator_id=None,
-            sent_at=datetime.fromtimestamp(sent_at_s, tz=UTC),
-            sent_at_s=sent_at_s,
-            emotions=score.emotions,
-            negativity=score.negativity,
-        )
 
 
 def _search(chats: list[Chat], base: EscalationPolicy, bundle: ModelBundle, *, max_false_alarms: float) -> EscalationPolicy:
