@@ -1,6 +1,7 @@
 """A row of a corpus, how it is kept in JSONL, and how rows become multi-hot labels."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ def multi_hot(rows: Sequence[Row]) -> npt.NDArray[np.float32]:
     for index, row in enumerate(rows):
         hot[index, [LABEL_INDEX[label] for label in row.labels]] = 1.0
     return hot
+
+
+def label_support(rows: Iterable[Row]) -> dict[str, int]:
+    """Return how many rows have each label, in GoEmotions' order."""
+    counted = Counter(label for row in rows for label in row.labels)
+    return {label: counted[label] for label in GOEMOTIONS_LABELS}
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

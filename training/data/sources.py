@@ -1,11 +1,12 @@
-"""Readers of the files that corpora come in: GoEmotions' TSV, ru_goemotions' CSV, our JSONL."""
+"""Readers of the files that corpora come in: GoEmotions' TSV, CSV and Parquet, ru_goemotions' CSV, our JSONL."""
 
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from training.config import ConfigError
 from training.data.rows import LABEL_INDEX, Row
@@ -16,8 +17,13 @@ SPLITS = ("train", "tuning", "reporting")
 
 def parse_label_ids(written: str) -> tuple[str, ...]:
     """Return the labels of ids written in any way: "4,27", "[ 4 27]", "[4, 27]"."""
-    ids = sorted({int(digits) for digits in re.findall(r"\d+", written)})
-    if not ids or ids[-1] >= len(GOEMOTIONS_LABELS):
+    return labels_of_ids([int(digits) for digits in re.findall(r"\d+", written)], written=written)
+
+
+def labels_of_ids(given: Iterable[int], *, written: object) -> tuple[str, ...]:
+    """Return the labels of ids, in GoEmotions' order; `written` is what the error shows."""
+    ids = sorted(set(given))
+    if not ids or ids[0] < 0 or ids[-1] >= len(GOEMOTIONS_LABELS):
         raise ConfigError(f"labels {written!r} are not ids 0..{len(GOEMOTIONS_LABELS) - 1}; is the label column the right one?")
     return tuple(GOEMOTIONS_LABELS[each] for each in ids)
 
@@ -35,12 +41,28 @@ def read_tsv(path: Path, *, source: str, language: str) -> list[Row]:
 
 def read_csv(path: Path, *, source: str) -> tuple[list[Row], list[str]]:
     """Read ru_text, text, labels, id; return the Russian rows and, apart, their English originals."""
-    records = list(csv.DictReader(_lines(path)))
-    missing = {"ru_text", "text", "labels", "id"} - set(records[0] if records else ())
-    if missing:
-        raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    records = _records(path, columns=("ru_text", "text", "labels", "id"))
     rows = [Row(each["ru_text"], parse_label_ids(each["labels"]), source, "ru", each["id"]) for each in records]
     return rows, [each["text"] for each in records]
+
+
+def read_english(path: Path, *, source: str) -> list[Row]:
+    """Read English GoEmotions from TSV as `read_tsv` does, or from CSV or Parquet with the columns text, labels, id."""
+    if path.suffix == ".tsv":
+        return read_tsv(path, source=source, language="en")
+    if path.suffix == ".csv":
+        records = _records(path, columns=("text", "labels", "id"))
+        return [Row(each["text"], parse_label_ids(each["labels"]), source, "en", each["id"]) for each in records]
+    if path.suffix == ".parquet":
+        return english_rows(_parquet_records(path), source=source)
+    raise ConfigError(f"{path}: only .tsv, .csv and .parquet are read; convert it, or set data.english.hub")
+
+
+def english_rows(records: Iterable[Mapping[str, Any]], *, source: str) -> list[Row]:
+    """Return rows of records with text, labels (a list of ids) and id, as the Hub has them."""
+    return [
+        Row(each["text"], labels_of_ids(each["labels"], written=each["labels"]), source, "en", each["id"]) for each in records
+    ]
 
 
 def read_jsonl(pattern: str, *, source: str) -> dict[str, list[Row]]:
@@ -57,6 +79,24 @@ def read_jsonl(pattern: str, *, source: str) -> dict[str, list[Row]]:
     if not any(by_split.values()):
         raise ConfigError(f"no rows in {pattern}; put the corpus there or take it out of data.corpora")
     return by_split
+
+
+def _records(path: Path, *, columns: Sequence[str]) -> list[dict[str, str]]:
+    records = list(csv.DictReader(_lines(path)))
+    missing = set(columns) - set(records[0] if records else ())
+    if missing:
+        raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    return records
+
+
+def _parquet_records(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        return list(read_table(path, columns=["text", "labels", "id"]).to_pylist())
+    except (OSError, ArrowException) as error:
+        raise ConfigError(f"can't read text, labels and id from {path} ({error}); check --data-dir and data.english") from error
 
 
 def _lines(path: Path) -> Iterator[str]:
