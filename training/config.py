@@ -37,16 +37,53 @@ class CorpusConfig(Section):
     teacher_repeat: int = Field(1, ge=1, description="times an epoch shows each of its rows to the teacher")
 
 
-class DataConfig(Section):
-    """Where the rows come from."""
+class EnglishConfig(Section):
+    """English GoEmotions to be translated, from the Hub or from three local files; it replaces the Russian files."""
 
+    hub: str | None = Field(None, description="a data set on the Hub, or a folder laid out like one")
+    subset: str = "simplified"
+    revision: str = Field("main", description="branch, tag or commit of the data set")
+    train: str | None = Field(None, description=".tsv (text, ids, comment id), .csv or .parquet (columns text, labels, id)")
+    validation: str | None = None
+    test: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "EnglishConfig":
+        files = (self.train, self.validation, self.test)
+        if (self.hub is None) == (None in files) or (self.hub and any(files)):
+            raise ValueError("set either hub, or all of train, validation and test")
+        return self
+
+
+class DataConfig(Section):
+    """Where the rows come from. With `english`, the Russian and English files named here are not read."""
+
+    english: EnglishConfig | None = None
     russian_train: str = "{data}/ru_train.tsv"
     english_train: str = "{data}/goemotions_en_train.tsv"
     validation: str = "{data}/ru_goemotions_validation.csv"
     test: str = "{data}/ru_goemotions_test.csv"
     english_fill: bool = Field(True, description="add the English rows whose comment has no Russian row")
     reserved_texts: tuple[str, ...] = Field((), description="texts kept out of training, because they are shown as examples")
+    near_duplicate: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity of letter 5-grams from which two texts count as the same"
+    )
     corpora: tuple[CorpusConfig, ...] = ()
+
+
+class TranslationConfig(Section):
+    """How English becomes Russian, and which translations are good enough to be trained on."""
+
+    model: str = Field("Helsinki-NLP/opus-mt-en-ru", description="a MarianMT model: a name on the Hub or a folder")
+    beams: int = Field(4, ge=1, description="1 is greedy, and some three times as fast")
+    max_tokens: int = Field(128, ge=8, description="of a text and of its translation; a longer one is left out")
+    batch_size: int = Field(32, ge=1)
+    chunk_size: int = Field(2000, ge=1, description="texts a file of the cache; a stopped run loses at most one such chunk")
+    cache: str = Field("{runs}/translation-cache", description="folder where translations are kept for later runs")
+    min_length_ratio: float = Field(0.5, gt=0, description="translation to source in letters, both 15 longer than they are")
+    max_length_ratio: float = Field(2.0, gt=0)
+    max_repeated: int = Field(4, ge=1, description="times a word or phrase may stand in a row, unless it does so in the source")
+    min_cyrillic: float = Field(0.4, ge=0, le=1, description="share of the translation's letters")
 
 
 class ModelConfig(Section):
@@ -67,12 +104,27 @@ class ModelConfig(Section):
     max_tokens: int = Field(128, ge=8)
 
 
+class AsymmetricConfig(Section):
+    """The asymmetric loss: easy cells count less, and negative cells more so than positive ones."""
+
+    gamma_pos: float = Field(0.0, ge=0)
+    gamma_neg: float = Field(4.0, ge=0)
+    margin: float = Field(0.05, ge=0, lt=1, description="probability up to which a negative cell costs nothing")
+
+
 class LossConfig(Section):
-    """The multi-label loss. `focal_gamma` 0 is plain binary cross-entropy."""
+    """The multi-label loss: plain binary cross-entropy, unless `focal_gamma` or `asymmetric` is set."""
 
     pos_weight: Literal["none", "inverse_sqrt", "inverse", "effective_number"] = "inverse_sqrt"
     effective_beta: float = Field(0.999, gt=0, lt=1)
     focal_gamma: float = Field(0.0, ge=0)
+    asymmetric: AsymmetricConfig | None = None
+
+    @model_validator(mode="after")
+    def _is_one_loss(self) -> "LossConfig":
+        if self.focal_gamma and self.asymmetric:
+            raise ValueError("set focal_gamma or asymmetric, not both")
+        return self
 
 
 class OptimiserConfig(Section):
@@ -192,6 +244,7 @@ class TrainingConfig(Section):
     run: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="the folder under --runs-dir")
     seed: int = 17
     data: DataConfig = DataConfig()
+    translation: TranslationConfig = TranslationConfig()
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()
     train: TrainConfig

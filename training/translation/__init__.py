@@ -1,0 +1,1 @@
+"""From English rows to Russian ones."""
