@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.config import TrainingConfig
-from training.data.prepare import prepare
+from training.config import ConfigError, TrainingConfig
+from training.data.download import download
+from training.data.prepare import Translated, prepare
 from training.evaluation.escalations import DEFAULT_POLICY, read_policy
 from training.evaluation.report import Scoreable, evaluate
 from training.stages import Run, Stage
@@ -39,8 +40,23 @@ def policy_of(config: TrainingConfig) -> EscalationPolicy:
     return read_policy(Path(config.evaluation.policy) if config.evaluation.policy else DEFAULT_POLICY)
 
 
+def _download(run: Run) -> dict[str, Any]:
+    if run.config.data.english is None:
+        raise ConfigError("nothing to download: the configuration has no [data.english] table")
+    card = download(run.config.data.english, run.places, output=run.folder("download"))
+    return {name: split["rows"] for name, split in card["splits"].items()}
+
+
+def _translate(run: Run) -> dict[str, Any]:
+    from training.translation.translate import translate
+
+    card = translate(run.config.translation, run.places, downloaded=run.folder("download"), output=run.folder("translate"))
+    return dict(card["splits"])
+
+
 def _prepare(run: Run) -> dict[str, Any]:
-    card = prepare(run.config.data, run.places, output=run.folder("prepare"))
+    translated = Translated(run.folder("download"), run.folder("translate")) if _is_translated(run.config) else None
+    card = prepare(run.config.data, run.places, output=run.folder("prepare"), translated=translated)
     return {name: split["rows"] for name, split in card["splits"].items()}
 
 
@@ -136,6 +152,10 @@ def _bundle(run: Run) -> dict[str, Any]:
     return write_bundle(run.config, sources, output=run.places.bundles / run.config.bundle.name)
 
 
+def _is_translated(config: TrainingConfig) -> bool:
+    return config.data.english is not None
+
+
 def _is_distilled(config: TrainingConfig) -> bool:
     return config.train.recipe == "distil"
 
@@ -159,7 +179,26 @@ def _model_part(config: TrainingConfig) -> Any:
 
 
 STAGES = (
-    Stage("prepare", _data_part, lambda _: (), _prepare),
+    Stage(
+        "download",
+        lambda config: config.data.english.model_dump() if config.data.english else None,
+        lambda _: (),
+        _download,
+        _is_translated,
+    ),
+    Stage(
+        "translate",
+        lambda config: config.translation.model_dump(exclude={"batch_size", "chunk_size", "cache"}),
+        lambda _: ("download",),
+        _translate,
+        _is_translated,
+    ),
+    Stage(
+        "prepare",
+        _data_part,
+        lambda config: ("download", "translate") if _is_translated(config) else (),
+        _prepare,
+    ),
     Stage(
         "train-teacher",
         lambda config: [

@@ -1,8 +1,8 @@
-"""Cleaning, exact de-duplication, and removal of train rows that occur in validation or test."""
+"""Cleaning, exact de-duplication, and the key by which texts count as the same."""
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from training.data.rows import Row
@@ -38,9 +38,3 @@ def text_key(text: str) -> str:
     """Return what two texts share if they differ only in case, punctuation, ё or spaces."""
     words = _NOT_WORDS.sub(" ", text.casefold().replace("ё", "е")).strip()
     return words or text
-
-
-def drop_leaks(rows: Iterable[Row], *, texts: Iterable[str], comment_ids: Collection[str] = ()) -> list[Row]:
-    """Drop rows whose text (by `text_key`) or comment id occurs in what must stay unseen."""
-    unseen = {text_key(text) for text in texts}
-    return [row for row in rows if text_key(row.text) not in unseen and row.comment_id not in comment_ids]
