@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from training.config import DistilConfig, LossConfig, OptimiserConfig
+from training.config import AsymmetricConfig, DistilConfig, LossConfig, OptimiserConfig
 from training.data.clean import text_key
 from training.data.rows import Row
 from training.finetune.averaging import AverageLastSteps
@@ -35,17 +35,62 @@ def test_the_label_loss_is_weighted_binary_cross_entropy() -> None:
     pos_weight = torch.tensor([3.0, 7.0])
     p = torch.sigmoid(logits)
     expected = (-3 * torch.log(p[0, 0]) - torch.log(1 - p[0, 1])) / 2
-    assert torch.isclose(label_loss(logits, labels, pos_weight=pos_weight), expected)
+    assert torch.isclose(label_loss(logits, labels, pos_weight=pos_weight, config=LossConfig()), expected)
 
 
 def test_focal_loss_counts_easy_cells_less() -> None:
     labels, weight = torch.ones(1, 1), torch.ones(1)
     for logit, ratio in ((4.0, 0.01), (-4.0, 0.95)):
         logits = torch.full((1, 1), logit)
-        focal = label_loss(logits, labels, pos_weight=weight, focal_gamma=2.0)
-        plain = label_loss(logits, labels, pos_weight=weight)
+        focal = label_loss(logits, labels, pos_weight=weight, config=LossConfig(focal_gamma=2.0))
+        plain = label_loss(logits, labels, pos_weight=weight, config=LossConfig())
         assert focal < plain
         assert (focal / plain < ratio) == (logit > 0)
+
+
+def _asymmetric(logit: float, label: float, weight: float = 1.0, **settings: float) -> torch.Tensor:
+    config = LossConfig(asymmetric=AsymmetricConfig(**settings))
+    return label_loss(torch.full((1, 1), logit), torch.full((1, 1), label), pos_weight=torch.full((1,), weight), config=config)
+
+
+def test_the_asymmetric_loss_is_the_paper_s() -> None:
+    p = torch.sigmoid(torch.tensor(0.7))
+    positive = -2.0 * (1 - p) ** 1.5 * torch.log(p)
+    negative = -((p - 0.1) ** 3) * torch.log(1 - (p - 0.1))
+    settings = {"gamma_pos": 1.5, "gamma_neg": 3.0, "margin": 0.1}
+    assert torch.isclose(_asymmetric(0.7, 1.0, 2.0, **settings), positive)
+    assert torch.isclose(_asymmetric(0.7, 0.0, 2.0, **settings), negative)
+
+
+def test_the_asymmetric_loss_without_its_settings_is_binary_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, labels, weight = torch.randn(9, 4) * 9, torch.randint(0, 2, (9, 4)).float(), torch.rand(4) + 1
+    neither = LossConfig(asymmetric=AsymmetricConfig(gamma_pos=0, gamma_neg=0, margin=0))
+    plain = label_loss(logits, labels, pos_weight=weight, config=LossConfig())
+    assert torch.isclose(label_loss(logits, labels, pos_weight=weight, config=neither), plain)
+
+
+def test_the_asymmetric_loss_forgives_negatives_below_the_margin() -> None:
+    assert _asymmetric(-4.0, 0.0, margin=0.05) < 1e-7
+    assert _asymmetric(-4.0, 0.0, margin=0.0, gamma_neg=0.0) > 1e-2
+
+
+@pytest.mark.parametrize("logit", [-200.0, -3.0, 0.0, 200.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_the_asymmetric_loss_has_gradients_everywhere(logit: float, gamma: float, margin: float) -> None:
+    config = LossConfig(asymmetric=AsymmetricConfig(gamma_pos=gamma, gamma_neg=gamma, margin=margin))
+    logits = torch.full((1, 2), logit, requires_grad=True)
+    loss = label_loss(logits, torch.tensor([[0.0, 1.0]]), pos_weight=torch.ones(2), config=config)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_two_losses_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        LossConfig(focal_gamma=1.0, asymmetric=AsymmetricConfig())
 
 
 def test_distillation_begins_with_the_teachers_vectors_and_ends_with_its_decisions() -> None:

@@ -41,7 +41,7 @@ def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: 
     def loss_of(model: nn.Module, batch: Batch, _progress: float) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         weights = pos_weight.to(logits.device)
-        return label_loss(logits, batch["labels"], pos_weight=weights, focal_gamma=config.train.loss.focal_gamma)
+        return label_loss(logits, batch["labels"], pos_weight=weights, config=config.train.loss)
 
     score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     log = train(

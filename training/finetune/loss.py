@@ -1,13 +1,15 @@
-"""The multi-label losses: weighted binary cross-entropy, focal, and distillation."""
+"""The multi-label losses: weighted binary cross-entropy, focal, asymmetric, and distillation."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, mse_loss
 
-from training.config import DistilConfig, LossConfig
+from training.config import AsymmetricConfig, DistilConfig, LossConfig
+
+_ABOVE_ZERO = 1e-8  # a power below 1 has no gradient at 0
 
 
 def positive_weights(labels: npt.NDArray[np.floating], config: LossConfig) -> npt.NDArray[np.float32]:
@@ -31,19 +33,36 @@ def positive_weights(labels: npt.NDArray[np.floating], config: LossConfig) -> np
     return weights.astype(np.float32)
 
 
-def label_loss(
-    logits: torch.Tensor, labels: torch.Tensor, *, pos_weight: torch.Tensor, focal_gamma: float = 0.0
-) -> torch.Tensor:
+def label_loss(logits: torch.Tensor, labels: torch.Tensor, *, pos_weight: torch.Tensor, config: LossConfig) -> torch.Tensor:
     """Return the mean weighted binary cross-entropy, of shape [].
 
-    With `focal_gamma` each cell is scaled by (1 - the true side's probability)^gamma (Lin et al. 2017, "Focal Loss").
+    With `focal_gamma` each cell is scaled by (1 - the true side's probability)^gamma (Lin et al. 2017, "Focal Loss"); with
+    `asymmetric`, see `asymmetric_loss`.
     """
-    if not focal_gamma:
+    if config.asymmetric:
+        return asymmetric_loss(logits, labels, pos_weight=pos_weight, config=config.asymmetric)
+    if not config.focal_gamma:
         return binary_cross_entropy_with_logits(logits, labels, pos_weight=pos_weight)
     cells = binary_cross_entropy_with_logits(logits, labels, pos_weight=pos_weight, reduction="none")
     probability = torch.sigmoid(logits)
     wrong = labels * (1 - probability) + (1 - labels) * probability
-    return (wrong**focal_gamma * cells).mean()
+    return (wrong**config.focal_gamma * cells).mean()
+
+
+def asymmetric_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, pos_weight: torch.Tensor, config: AsymmetricConfig
+) -> torch.Tensor:
+    """Return the mean asymmetric loss, of shape [] (Ridnik et al. 2021, "Asymmetric Loss For Multi-Label Classification").
+
+    Positive cells cost (1 - p)^gamma_pos · -log p, negative ones q^gamma_neg · -log(1 - q), where q = max(0, p - margin).
+    """
+    probability = torch.sigmoid(logits)
+    shifted = (probability - config.margin).clamp(min=_ABOVE_ZERO)
+    positive = (1 - probability).clamp(min=_ABOVE_ZERO) ** config.gamma_pos * -logsigmoid(logits)
+    # Without a margin the logits say exactly what log(1 - q) loses where q rounds to 1.
+    from_negative = torch.log1p(-shifted) if config.margin else logsigmoid(-logits)
+    negative = shifted**config.gamma_neg * -from_negative
+    return (labels * pos_weight * positive + (1 - labels) * negative).mean()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
     def loss_of(model: nn.Module, batch: Batch, _progress: float) -> torch.Tensor:
         logits = model(batch["input_ids"], batch["attention_mask"])["logits"]
         weights = pos_weight.to(logits.device)
-        return label_loss(logits, batch["labels"], pos_weight=weights, focal_gamma=config.teacher.loss.focal_gamma)
+        return label_loss(logits, batch["labels"], pos_weight=weights, config=config.teacher.loss)
 
     score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     task = Task(teacher, batches, loss_of, score_of, HEAD)
