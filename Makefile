@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint types imports broker bench help
+.PHONY: demo test train-smoke lint types imports broker bench help
 
 demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears
 	@$(BIN)/python -m worker demo
 
 test: $(VENV)/.dev  ## run the test suite
 	@$(BIN)/python -m pytest
+
+train-smoke: $(VENV)/.dev  ## run every stage of training on tiny models and data
+	@$(BIN)/python -m pytest tests/smoke
 
 lint: $(VENV)/.dev  ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -30,7 +33,7 @@ bench: $(VENV)/.dev  ## measure classifier and worker; results go to bench_resul
 	@$(BIN)/python -m tests.bench.throughput
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
 $(BIN)/python:
 	@echo "making the virtual environment $(VENV)"

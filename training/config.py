@@ -75,7 +75,7 @@ class TranslationConfig(Section):
     """How English becomes Russian, and which translations are good enough to be trained on."""
 
     model: str = Field("Helsinki-NLP/opus-mt-en-ru", description="a MarianMT model: a name on the Hub or a folder")
-    beams: int = Field(4, ge=1, description="1 is greedy, and some three times as fast")
+    beams: int = Field(4, ge=1, description="1 is greedy, and faster")
     max_tokens: int = Field(128, ge=8, description="of a text and of its translation; a longer one is left out")
     batch_size: int = Field(32, ge=1)
     chunk_size: int = Field(2000, ge=1, description="texts a file of the cache; a stopped run loses at most one such chunk")
