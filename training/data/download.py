@@ -55,7 +55,6 @@ def _from_hub(config: EnglishConfig, places: Places) -> tuple[dict[str, list[Row
         "subset": config.subset,
         "revision": config.revision,
         "fingerprints": {split: found[split]._fingerprint for split in SPLITS},
-        "files": sorted(found[SPLITS[0]].info.download_checksums or {}),
     }
     return {split: english_rows(found[split], source=ENGLISH) for split in SPLITS}, origin
 
