@@ -102,6 +102,7 @@ class ModelConfig(Section):
         0.1, ge=0, lt=1, description="of a student on another model's embeddings; 0 is a quarter faster on CPU"
     )
     max_tokens: int = Field(128, ge=8)
+    fold_case: bool = Field(False, description="the model reads lower case, and е for ё: chats use capitals and ё at random")
 
 
 class AsymmetricConfig(Section):

@@ -50,7 +50,9 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     """
     seed_everything(config.seed)
     train_split = read_taught(taught)
-    tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
+    tokenizer = load_tokenizer(
+        tokenizer_source(config.model, places), max_tokens=config.model.max_tokens, fold_case=config.model.fold_case
+    )
     targets = _targets(train_split, taught, loss=config.train.loss)
     student = DistilledStudent(build_student(config.model, places), teacher_width=targets["vectors"].shape[1])
     pad_id = student.student.config.pad_token_id

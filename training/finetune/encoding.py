@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.data.rows import Row
@@ -19,8 +19,11 @@ IntArray = npt.NDArray[np.integer]
 _POOL_BATCHES = 50
 
 
-def load_tokenizer(folder_or_name: str, *, max_tokens: int) -> Tokenizer:
-    """Return a fast tokenizer that cuts at `max_tokens`, special tokens included, and pads nothing."""
+def load_tokenizer(folder_or_name: str, *, max_tokens: int, fold_case: bool = False) -> Tokenizer:
+    """Return a fast tokenizer that cuts at `max_tokens`, special tokens included, and pads nothing.
+
+    With `fold_case` it writes lower case and е for ё first; that is saved with it, so whoever loads it folds too.
+    """
     local = Path(folder_or_name) / "tokenizer.json"
     if local.exists():
         tokenizer = Tokenizer.from_file(str(local))
@@ -28,6 +31,10 @@ def load_tokenizer(folder_or_name: str, *, max_tokens: int) -> Tokenizer:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder_or_name).backend_tokenizer
+    if fold_case:
+        folding = [normalizers.Lowercase(), normalizers.Replace("ё", "е")]
+        present = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([*present, *folding])
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer

@@ -22,7 +22,9 @@ def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: 
     """Fine-tune on every training row; write the best epoch's model and its tokenizer to `output`/model."""
     seed_everything(config.seed)
     train_split = read_split(prepared, "train")
-    tokenizer = load_tokenizer(tokenizer_source(config.model, places), max_tokens=config.model.max_tokens)
+    tokenizer = load_tokenizer(
+        tokenizer_source(config.model, places), max_tokens=config.model.max_tokens, fold_case=config.model.fold_case
+    )
     is_own = config.model.embeddings_from or config.model.start_from
     model = build_student(config.model, places) if is_own else load_for_finetuning(places.resolve(config.model.base))
     pad_id: int = model.config.pad_token_id
