@@ -90,8 +90,12 @@ class ModelConfig(Section):
     """The model that is trained: a checkpoint as it is, or rubert-tiny2's shape on another model's embeddings."""
 
     base: str = Field("cointegrated/rubert-tiny2", description="a name on the Hub or a checkpoint's folder")
-    embeddings_from: str | None = Field(None, description="BertModel folder; its embeddings by PCA, the layers random")
-    start_from: str | None = Field(None, description="a student of an earlier run to go on from, instead of embeddings_from")
+    embeddings_from: str | None = Field(
+        None, description="an encoder's folder or name on the Hub; its embeddings by PCA, the layers random"
+    )
+    start_from: str | None = Field(
+        None, description="a student of an earlier run, or a BERT on the Hub, to go on from instead of embeddings_from"
+    )
     hidden_size: int = 312
     layers: int = 3
     heads: int = 12
@@ -150,13 +154,13 @@ class NoiseConfig(Section):
 class TeacherConfig(Section):
     """The teacher, and how it is fine-tuned before it teaches (not at all when `tune` is absent)."""
 
-    folder: str = "{models}/teacher"
+    folder: str = Field("{models}/teacher", description="a teacher's or an encoder's folder, or an encoder's name on the Hub")
     tune: OptimiserConfig | None = None
     replay_rows: int | None = Field(None, description="GoEmotions rows a run; all when unset")
     loss: LossConfig = LossConfig()
     batch_size: int = Field(64, description="of the pass that saves its logits")
     for_goemotions: str | None = Field(
-        None, description="another teacher's folder, which answers GoEmotions' rows; the tuned one answers them when unset"
+        None, description="another teacher, likewise, which answers GoEmotions' rows; the tuned one answers them when unset"
     )
     attention_dropout: float = Field(0.1, ge=0, lt=1, description="while it is tuned; 0 is much faster on CPU")
     frozen_layers: int = Field(0, ge=0, description="lowest layers that tuning leaves as they are, besides the embeddings")

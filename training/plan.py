@@ -61,9 +61,10 @@ def _prepare(run: Run) -> dict[str, Any]:
 
 
 def _train_teacher(run: Run) -> dict[str, Any]:
+    from training.finetune.checkpoints import checkpoint_folder
     from training.finetune.teach import tune_teacher
 
-    start = Path(run.places.resolve(run.config.teacher.folder))
+    start = checkpoint_folder(run.places.resolve(run.config.teacher.folder), setting="teacher.folder")
     return tune_teacher(run.config, start=start, prepared=prepared_folder(run), output=run.folder("train-teacher"))
 
 

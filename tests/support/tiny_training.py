@@ -47,7 +47,7 @@ def write_models(folder: Path) -> None:
     encoder.save_pretrained(folder / "donor")
     tokenizer.save(str(folder / "donor" / "tokenizer.json"))
     teacher = Teacher(encoder, torch.nn.Linear(24, 28))
-    save_teacher(teacher, folder / "teacher", tokenizer_json=folder / "donor" / "tokenizer.json")
+    save_teacher(teacher, folder / "teacher", tokenizer=tokenizer)
 
 
 def _tiny_tokenizer() -> Tokenizer:

@@ -19,10 +19,9 @@ from training.finetune.answers import TAUGHT_ROWS, read_answers
 from training.finetune.ask import validation_scorer
 from training.finetune.averaging import AverageLastSteps
 from training.finetune.domain_shift import read_shift
-from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import DistilTargets, distil_loss
 from training.finetune.prepared import Split, goemotions_weights, repeats_of, training_batches
-from training.finetune.student import build_student, tokenizer_source
+from training.finetune.student import build_student
 from training.finetune.trainer import Batch, Task, save_trained, seed_everything, train
 from worker.core.scoring import probabilities_from_logits
 
@@ -50,11 +49,9 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     """
     seed_everything(config.seed)
     train_split = read_taught(taught)
-    tokenizer = load_tokenizer(
-        tokenizer_source(config.model, places), max_tokens=config.model.max_tokens, fold_case=config.model.fold_case
-    )
     targets = _targets(train_split, taught, loss=config.train.loss)
-    student = DistilledStudent(build_student(config.model, places), teacher_width=targets["vectors"].shape[1])
+    bare, tokenizer = build_student(config.model, places)
+    student = DistilledStudent(bare, teacher_width=targets["vectors"].shape[1])
     pad_id = student.student.config.pad_token_id
     optimiser = config.train.optimiser
     batches = training_batches(

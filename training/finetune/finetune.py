@@ -9,10 +9,9 @@ from torch import nn
 
 from training.config import Places, TrainingConfig
 from training.finetune.ask import validation_scorer
-from training.finetune.encoding import load_tokenizer
 from training.finetune.loss import label_loss
 from training.finetune.prepared import goemotions_weights, read_split, repeats_of, training_batches
-from training.finetune.student import build_student, load_for_finetuning, tokenizer_source
+from training.finetune.student import build_model
 from training.finetune.trainer import Batch, Task, save_trained, seed_everything, train
 
 HEAD = ("classifier.",)
@@ -22,11 +21,7 @@ def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: 
     """Fine-tune on every training row; write the best epoch's model and its tokenizer to `output`/model."""
     seed_everything(config.seed)
     train_split = read_split(prepared, "train")
-    tokenizer = load_tokenizer(
-        tokenizer_source(config.model, places), max_tokens=config.model.max_tokens, fold_case=config.model.fold_case
-    )
-    is_own = config.model.embeddings_from or config.model.start_from
-    model = build_student(config.model, places) if is_own else load_for_finetuning(places.resolve(config.model.base))
+    model, tokenizer = build_model(config.model, places)
     pad_id: int = model.config.pad_token_id
     batches = training_batches(
         train_split,

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from training.config import ConfigError, ModelConfig, Places
+from training.finetune.checkpoints import checkpoint_folder, load_encoder
+from training.finetune.encoding import load_tokenizer
 from worker.core.labels import GOEMOTIONS_LABELS
 
 _LATE_POSITION_STD = 0.005
@@ -25,34 +27,36 @@ def label_settings() -> dict[str, Any]:
     }
 
 
-def load_for_finetuning(base: str) -> nn.Module:
-    """Load any checkpoint with a fresh multi-label head."""
+def build_model(config: ModelConfig, places: Places) -> tuple[nn.Module, Tokenizer]:
+    """Build the model that the configuration names, with its tokenizer: a student, or the checkpoint `base` with a fresh head.
+
+    The caller seeds torch.
+    """
+    if config.start_from or config.embeddings_from:
+        return build_student(config, places)
+    base = places.resolve(config.base)
     try:
-        config = AutoConfig.from_pretrained(base, **label_settings())
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(base, config=config, dtype=torch.float32)
+        labelled = AutoConfig.from_pretrained(base, **label_settings())
+        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(base, config=labelled, dtype=torch.float32)
     except OSError as error:
         raise ConfigError(f"can't load model.base {base!r}: give a checkpoint's folder, or go online for the Hub") from error
-    return model
+    return model, _tokenizer(base, config)
 
 
-def tokenizer_source(config: ModelConfig, places: Places) -> str:
-    """Return the folder or Hub name whose tokenizer the student uses."""
-    return places.resolve(config.start_from or config.embeddings_from or config.base)
-
-
-def build_student(config: ModelConfig, places: Places) -> BertForSequenceClassification:
-    """Build the student: an earlier run's, or random layers over the PCA of another model's embeddings.
+def build_student(config: ModelConfig, places: Places) -> tuple[BertForSequenceClassification, Tokenizer]:
+    """Build the student and its tokenizer: an earlier run's, or random layers over the PCA of another model's embeddings.
 
     The caller seeds torch.
     """
     if config.start_from:
-        return BertForSequenceClassification.from_pretrained(places.resolve(config.start_from), dtype=torch.float32)
+        folder = checkpoint_folder(places.resolve(config.start_from), setting="model.start_from")
+        return _go_on_from(folder), _tokenizer(str(folder), config)
     if not config.embeddings_from:
-        raise ConfigError("set model.embeddings_from to a BertModel folder, or model.start_from to a student's")
-    folder = Path(places.resolve(config.embeddings_from))
-    donor = read_embeddings(folder)
-    model = BertForSequenceClassification(_student_config(config, BertConfig.from_pretrained(folder)))
+        raise ConfigError("set model.embeddings_from to an encoder's folder or Hub name, or model.start_from to a student's")
+    folder = checkpoint_folder(places.resolve(config.embeddings_from), setting="model.embeddings_from")
+    donor, tokenizer = read_embeddings(folder), _tokenizer(str(folder), config)
     reduced = reduce_embeddings(donor, width=config.hidden_size, std=config.embedding_std)
+    model = BertForSequenceClassification(_student_config(config, reduced, pad_id=_pad_id(tokenizer)))
     embeddings = model.bert.embeddings
     with torch.no_grad():
         embeddings.word_embeddings.weight.copy_(reduced.words)
@@ -60,12 +64,40 @@ def build_student(config: ModelConfig, places: Places) -> BertForSequenceClassif
         count = min(len(reduced.positions), config.max_positions)
         embeddings.position_embeddings.weight[:count] = reduced.positions[:count]
         embeddings.token_type_embeddings.weight.copy_(reduced.token_types)
-    return model
+    return model, tokenizer
+
+
+def _tokenizer(folder_or_name: str, config: ModelConfig) -> Tokenizer:
+    return load_tokenizer(folder_or_name, max_tokens=config.max_tokens, fold_case=config.fold_case)
+
+
+def _go_on_from(folder: Path) -> BertForSequenceClassification:
+    """Load a student; a BERT without a head for these labels gets a fresh one."""
+    kind = AutoConfig.from_pretrained(folder).model_type
+    if kind != BertConfig.model_type:
+        raise ConfigError(
+            f"model.start_from names a model of the kind {kind!r}; a student is a BERT: name one, or embeddings_from"
+        )
+    return BertForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, ignore_mismatched_sizes=True, **label_settings()
+    )
+
+
+def _pad_id(tokenizer: Tokenizer) -> int:
+    """Return the id that the tokenizer has for padding, whatever its model's configuration says; they need not agree.
+
+    multilingual-e5-small's configuration says 0, which is its tokenizer's `<s>`; that row would never be trained.
+    """
+    found = [tokenizer.token_to_id(token) for token in ("<pad>", "[PAD]")]
+    known = [each for each in found if each is not None]
+    if not known:
+        raise ConfigError("the tokenizer of model.embeddings_from has neither <pad> nor [PAD]; name another model")
+    return known[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """A BERT's three embedding tables, float32 [entries, width]."""
+    """An encoder's three embedding tables, float32 [entries, width]; `positions` begins with a text's first."""
 
     words: torch.Tensor
     positions: torch.Tensor
@@ -73,10 +105,19 @@ class Embeddings:
 
 
 def read_embeddings(folder: Path) -> Embeddings:
-    """Read the embedding tables of a BertModel folder."""
-    weights = load_file(folder / "model.safetensors")
-    tables = [weights[f"embeddings.{name}_embeddings.weight"].float() for name in ("word", "position", "token_type")]
-    return Embeddings(*tables)
+    """Read the embedding tables of an encoder's folder.
+
+    Of a RoBERTa's or XLM-RoBERTa's positions the first rows go: theirs begin after the padding's id.
+    """
+    tables = getattr(load_encoder(folder), "embeddings", None)
+    try:
+        words, positions, token_types = (getattr(tables, f"{name}_embeddings") for name in ("word", "position", "token_type"))
+    except AttributeError as error:
+        raise ConfigError(
+            f"{folder} has no embeddings of words, positions and token types; name a BERT, RoBERTa or XLM-RoBERTa"
+        ) from error
+    first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+    return Embeddings(words.weight.data, positions.weight.data[first:], token_types.weight.data)
 
 
 def reduce_embeddings(donor: Embeddings, *, width: int, std: float) -> Embeddings:
@@ -96,16 +137,16 @@ def reduce_embeddings(donor: Embeddings, *, width: int, std: float) -> Embedding
     return Embeddings(words @ axes * scale, positions @ axes * scale, token_types @ axes * scale)
 
 
-def _student_config(config: ModelConfig, donor: BertConfig) -> BertConfig:
+def _student_config(config: ModelConfig, embeddings: Embeddings, *, pad_id: int) -> BertConfig:
     return BertConfig(
-        vocab_size=donor.vocab_size,
+        vocab_size=len(embeddings.words),
         hidden_size=config.hidden_size,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         intermediate_size=config.intermediate_size,
         max_position_embeddings=config.max_positions,
-        type_vocab_size=donor.type_vocab_size,
-        pad_token_id=donor.pad_token_id,
+        type_vocab_size=len(embeddings.token_types),
+        pad_token_id=pad_id,
         hidden_dropout_prob=config.dropout,
         attention_probs_dropout_prob=config.dropout,
         **label_settings(),

@@ -16,11 +16,12 @@ from training.data.rows import Row, read_rows, write_rows
 from training.evaluation.saved_logits import Scored
 from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers
 from training.finetune.ask import ask, validation_scorer
+from training.finetune.checkpoints import checkpoint_folder
 from training.finetune.domain_shift import find_shift, is_goemotions, read_shift, write_shift
 from training.finetune.encoding import encode, load_tokenizer
 from training.finetune.loss import label_loss
 from training.finetune.prepared import Split, goemotions_weights, read_split, repeats_of, scored_splits, training_batches
-from training.finetune.teacher import Teacher, encoder_folder, load_teacher, save_teacher
+from training.finetune.teacher import HEAD_FILE, Teacher, encoder_folder, load_teacher, save_teacher
 from training.finetune.trainer import Batch, Task, seed_everything, train
 from training.finetune.variations import VARIED, vary
 from training.thresholds.choose import read_thresholds
@@ -64,7 +65,7 @@ def tune_teacher(config: TrainingConfig, *, start: Path, prepared: Path, output:
     score_of = validation_scorer(tokenizer, prepared, pad_id=pad_id)
     task = Task(teacher, batches, loss_of, score_of, HEAD)
     log = train(task, optimiser, output=output / "checkpoints", seed=config.seed)
-    save_teacher(teacher, output / "teacher", tokenizer_json=encoder_folder(start) / "tokenizer.json")
+    save_teacher(teacher, output / "teacher", tokenizer=tokenizer)
     (output / "log.json").write_text(json.dumps(log, indent=1) + "\n", "utf-8")
     return {"rows": len(replayed.rows), "log": [each for each in log if "eval_macro_f1" in each]}
 
@@ -78,10 +79,10 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     rows = rows + _variations(rows, config, places, prepared=prepared)
     is_base = is_goemotions(rows)
     everything = np.arange(len(rows))
-    teacher_folder = tuned_folder or Path(places.resolve(config.teacher.folder))
+    teacher_folder = tuned_folder or checkpoint_folder(places.resolve(config.teacher.folder), setting="teacher.folder")
     parts = [(teacher_folder, everything)]
     if config.teacher.for_goemotions:
-        base_folder = Path(places.resolve(config.teacher.for_goemotions))
+        base_folder = checkpoint_folder(places.resolve(config.teacher.for_goemotions), setting="teacher.for_goemotions")
         parts = [(base_folder, everything[is_base]), (teacher_folder, everything[~is_base])]
     reuse = [Path(places.resolve(folder)) for folder in config.teacher.reuse]
     answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
@@ -128,6 +129,8 @@ def _variations(rows: list[Row], config: TrainingConfig, places: Places, *, prep
 
 def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: list[Path]) -> Answers:
     """Ask the teacher in `folder` what earlier runs did not ask it."""
+    if not (folder / HEAD_FILE).exists():
+        raise ConfigError(f"{folder} has no {HEAD_FILE}, so it can't label yet; add [teacher.tune], or name a tuned teacher")
     teacher = load_teacher(folder).to(_device())
     tokenizer = load_tokenizer(str(encoder_folder(folder)), max_tokens=config.model.max_tokens)
     keys = answer_keys(folder, texts)
@@ -150,8 +153,18 @@ def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: li
 
 
 def _freeze(teacher: Teacher, *, layers: int) -> None:
-    """Freeze the embeddings and the lowest layers: what they know of Russian, few examples can only spoil."""
-    for module in (teacher.encoder.embeddings, *teacher.encoder.encoder.layer[:layers]):
+    """Freeze the embeddings and the lowest layers: what they know of Russian, few examples can only spoil.
+
+    BERT, RoBERTa, XLM-RoBERTa and their kin name both alike; where another kind has no such names, `ConfigError`.
+    """
+    try:
+        frozen = [teacher.encoder.embeddings, *teacher.encoder.encoder.layer[:layers]]
+    except AttributeError as error:
+        kind = type(teacher.encoder).__name__
+        raise ConfigError(
+            f"can't tell the layers of a {kind}; let teacher.folder name a BERT, RoBERTa or XLM-RoBERTa"
+        ) from error
+    for module in frozen:
         module.requires_grad_(False)
 
 
