@@ -96,6 +96,11 @@ class ModelConfig(Section):
     start_from: str | None = Field(
         None, description="a student of an earlier run, or a BERT on the Hub, to go on from instead of embeddings_from"
     )
+    vocabulary_size: int | None = Field(
+        None,
+        ge=1,
+        description="keep at most so many of embeddings_from's pieces: letters, then the most frequent of the training texts",
+    )
     hidden_size: int = 312
     layers: int = 3
     heads: int = 12
@@ -107,6 +112,12 @@ class ModelConfig(Section):
     )
     max_tokens: int = Field(128, ge=8)
     fold_case: bool = Field(False, description="the model reads lower case, and е for ё: chats use capitals and ё at random")
+
+    @model_validator(mode="after")
+    def _cuts_only_a_donor_s_vocabulary(self) -> "ModelConfig":
+        if self.vocabulary_size and (self.start_from or not self.embeddings_from):
+            raise ValueError("vocabulary_size needs embeddings_from and no start_from, whose layers know their vocabulary")
+        return self
 
 
 class AsymmetricConfig(Section):

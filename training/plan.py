@@ -176,7 +176,12 @@ def _data_part(config: TrainingConfig) -> Any:
 
 
 def _model_part(config: TrainingConfig) -> Any:
-    return [config.model.model_dump(), config.train.model_dump(), [[each.name, each.repeat] for each in config.data.corpora]]
+    unset = {"vocabulary_size"} if config.model.vocabulary_size is None else set()  # runs from before that setting hold
+    return [
+        config.model.model_dump(exclude=unset),
+        config.train.model_dump(),
+        [[each.name, each.repeat] for each in config.data.corpora],
+    ]
 
 
 STAGES = (

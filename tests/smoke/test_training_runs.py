@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from tests.support.tiny_training import DISTILLED_CONFIG, PLAIN_CONFIG, run_training, write_corpora, write_models
@@ -47,6 +48,14 @@ def test_a_distilled_run_leaves_a_student_with_all_labels(finished: Path) -> Non
     config = json.loads((finished / "distill" / "model" / "config.json").read_text("utf-8"))
     assert tuple(config["id2label"].values()) == GOEMOTIONS_LABELS
     assert config["max_position_embeddings"] == 48
+
+
+def test_a_distilled_student_has_a_vocabulary_of_its_own(finished: Path, folders: Path) -> None:
+    config = json.loads((finished / "distill" / "model" / "config.json").read_text("utf-8"))
+    tokenizers = [folder / "tokenizer.json" for folder in (finished / "distill" / "model", folders / "models" / "donor")]
+    own, donor = (Tokenizer.from_file(str(path)) for path in tokenizers)
+    assert own.get_vocab_size() == config["vocab_size"] == 90 < donor.get_vocab_size()
+    assert (folders / "bundles" / "tiny" / "tokenizer.json").read_bytes() == tokenizers[0].read_bytes()
 
 
 def test_stages_whose_output_holds_are_skipped(finished: Path, folders: Path) -> None:

@@ -145,6 +145,7 @@ repeat = 2
 teacher_repeat = 2
 [model]
 embeddings_from = "{models}/donor"
+vocabulary_size = 90
 hidden_size = 12
 layers = 1
 heads = 2

@@ -60,9 +60,9 @@ def test_a_folder_is_taken_as_it_is(places: Places) -> None:
 @pytest.mark.parametrize("name", ["intfloat/no-such-model", "/no/such/folder", "{models}/nothing"])
 def test_a_name_that_neither_disk_nor_hub_knows_says_which_setting_to_mend(places: Places, name: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.embeddings_from .* or go online"):
-        build_student(ModelConfig(embeddings_from=name), places)
+        build_student(ModelConfig(embeddings_from=name), places, texts=[])
     with pytest.raises(ConfigError, match=r"model\.start_from .* or go online"):
-        build_student(ModelConfig(start_from=name), places)
+        build_student(ModelConfig(start_from=name), places, texts=[])
 
 
 def test_weights_that_would_have_to_be_unpickled_are_refused(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_roberta_s_positions_are_taken_from_its_first_text_position(places: Pl
     table = XLMRobertaForMaskedLM.from_pretrained(places.models / "xlm-roberta").roberta.embeddings.position_embeddings.weight
     donor = read_embeddings(places.models / "xlm-roberta")
     assert torch.equal(donor.positions, table[2:])
-    student, _ = build_student(ModelConfig(embeddings_from="{models}/xlm-roberta", **STUDENT), places)
+    student, _ = build_student(ModelConfig(embeddings_from="{models}/xlm-roberta", **STUDENT), places, texts=[])
     reduced = reduce_embeddings(donor, width=12, std=0.05)
     assert torch.equal(student.bert.embeddings.position_embeddings.weight[:40], reduced.positions)
     assert torch.equal(student.bert.embeddings.word_embeddings.weight, reduced.words)
@@ -95,18 +95,18 @@ def test_a_roberta_s_positions_are_taken_from_its_first_text_position(places: Pl
 
 @pytest.mark.parametrize("name", ["bert", "xlm-roberta"])
 def test_the_student_pads_with_its_tokenizer_s_padding(places: Places, name: str) -> None:
-    student, tokenizer = build_student(ModelConfig(embeddings_from=f"{{models}}/{name}", **STUDENT), places)
+    student, tokenizer = build_student(ModelConfig(embeddings_from=f"{{models}}/{name}", **STUDENT), places, texts=[])
     assert student.config.pad_token_id == tokenizer.token_to_id("<pad>") == 1
     feeds = pad(encode(tokenizer, ["где мой заказ", "спасибо"]), pad_id=1)
     assert student.eval()(**feeds).logits.shape == (2, 28)
 
 
 def test_a_student_may_go_on_from_a_bert_but_from_no_other_kind(places: Places) -> None:
-    student, _ = build_student(ModelConfig(start_from="{models}/bert"), places)
+    student, _ = build_student(ModelConfig(start_from="{models}/bert"), places, texts=[])
     assert student.config.num_labels == 28
     assert torch.equal(student.bert.embeddings.word_embeddings.weight, read_embeddings(places.models / "bert").words)
     with pytest.raises(ConfigError, match="'xlm-roberta'; a student is a BERT"):
-        build_student(ModelConfig(start_from="{models}/xlm-roberta"), places)
+        build_student(ModelConfig(start_from="{models}/xlm-roberta"), places, texts=[])
 
 
 def test_a_checkpoint_without_all_its_weights_is_refused(places: Places) -> None:

@@ -50,7 +50,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
     seed_everything(config.seed)
     train_split = read_taught(taught)
     targets = _targets(train_split, taught, loss=config.train.loss)
-    bare, tokenizer = build_student(config.model, places)
+    bare, tokenizer = build_student(config.model, places, texts=train_split.texts)
     student = DistilledStudent(bare, teacher_width=targets["vectors"].shape[1])
     pad_id = student.student.config.pad_token_id
     optimiser = config.train.optimiser

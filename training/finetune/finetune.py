@@ -21,7 +21,7 @@ def finetune(config: TrainingConfig, places: Places, *, prepared: Path, output: 
     """Fine-tune on every training row; write the best epoch's model and its tokenizer to `output`/model."""
     seed_everything(config.seed)
     train_split = read_split(prepared, "train")
-    model, tokenizer = build_model(config.model, places)
+    model, tokenizer = build_model(config.model, places, texts=train_split.texts)
     pad_id: int = model.config.pad_token_id
     batches = training_batches(
         train_split,

@@ -1,6 +1,7 @@
 """The student: rubert-tiny2's architecture, started from a Hub checkpoint or from another model's embeddings."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 from training.config import ConfigError, ModelConfig, Places
 from training.finetune.checkpoints import checkpoint_folder, load_encoder
 from training.finetune.encoding import load_tokenizer
+from training.finetune.vocabulary import PAD_TOKENS, own_vocabulary
 from worker.core.labels import GOEMOTIONS_LABELS
 
 _LATE_POSITION_STD = 0.005
@@ -27,13 +29,13 @@ def label_settings() -> dict[str, Any]:
     }
 
 
-def build_model(config: ModelConfig, places: Places) -> tuple[nn.Module, Tokenizer]:
+def build_model(config: ModelConfig, places: Places, *, texts: Sequence[str]) -> tuple[nn.Module, Tokenizer]:
     """Build the model that the configuration names, with its tokenizer: a student, or the checkpoint `base` with a fresh head.
 
     The caller seeds torch.
     """
     if config.start_from or config.embeddings_from:
-        return build_student(config, places)
+        return build_student(config, places, texts=texts)
     base = places.resolve(config.base)
     try:
         labelled = AutoConfig.from_pretrained(base, **label_settings())
@@ -43,10 +45,12 @@ def build_model(config: ModelConfig, places: Places) -> tuple[nn.Module, Tokeniz
     return model, _tokenizer(base, config)
 
 
-def build_student(config: ModelConfig, places: Places) -> tuple[BertForSequenceClassification, Tokenizer]:
+def build_student(
+    config: ModelConfig, places: Places, *, texts: Sequence[str]
+) -> tuple[BertForSequenceClassification, Tokenizer]:
     """Build the student and its tokenizer: an earlier run's, or random layers over the PCA of another model's embeddings.
 
-    The caller seeds torch.
+    `texts` are those it will be trained on, which a vocabulary of its own is chosen by. The caller seeds torch.
     """
     if config.start_from:
         folder = checkpoint_folder(places.resolve(config.start_from), setting="model.start_from")
@@ -55,6 +59,9 @@ def build_student(config: ModelConfig, places: Places) -> tuple[BertForSequenceC
         raise ConfigError("set model.embeddings_from to an encoder's folder or Hub name, or model.start_from to a student's")
     folder = checkpoint_folder(places.resolve(config.embeddings_from), setting="model.embeddings_from")
     donor, tokenizer = read_embeddings(folder), _tokenizer(str(folder), config)
+    if config.vocabulary_size:
+        vocabulary = own_vocabulary(tokenizer, texts, size=config.vocabulary_size)
+        donor, tokenizer = replace(donor, words=donor.words[vocabulary.kept]), vocabulary.tokenizer
     reduced = reduce_embeddings(donor, width=config.hidden_size, std=config.embedding_std)
     model = BertForSequenceClassification(_student_config(config, reduced, pad_id=_pad_id(tokenizer)))
     embeddings = model.bert.embeddings
@@ -88,7 +95,7 @@ def _pad_id(tokenizer: Tokenizer) -> int:
 
     multilingual-e5-small's configuration says 0, which is its tokenizer's `<s>`; that row would never be trained.
     """
-    found = [tokenizer.token_to_id(token) for token in ("<pad>", "[PAD]")]
+    found = [tokenizer.token_to_id(token) for token in PAD_TOKENS]
     known = [each for each in found if each is not None]
     if not known:
         raise ConfigError("the tokenizer of model.embeddings_from has neither <pad> nor [PAD]; name another model")
