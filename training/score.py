@@ -1,6 +1,7 @@
 """Scores a finished bundle on a data directory, by the worker's own classifier, and holds it against its manifest's figures."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,8 @@ from worker.inference.executor import InferenceExecutor, PoisonText
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 
-MAX_DIFFERENCE = 0.005  # of macro-F1: what another machine's float sums may move, and no other weights would keep within
+# Of macro-F1: the manifest's figures are of the model in float32, the graph is int8, and other machines sum in another order.
+MAX_DIFFERENCE = 0.005
 _CHUNK_TEXTS = 256
 
 
@@ -54,20 +56,19 @@ def score_bundle(
     """
     try:
         bundle = load_model_bundle(folder)
-        inference = InferenceExecutor(OnnxClassifier(bundle, threads=threads), max_padded_tokens=2048, max_texts=64)
+        classifier = OnnxClassifier(bundle, threads=threads)
     except ModelBundleError as error:
         raise ConfigError(str(error)) from error
     if bundle.manifest.labels != GOEMOTIONS_LABELS:
         raise ConfigError(f"{folder} orders its labels otherwise than the data; score a bundle that this project made")
     deciding = Deciding(thresholds=np.array(bundle.thresholds), calibration=bundle.calibration, policy=policy)
+    with open_inference(classifier) as inference, TemporaryDirectory(prefix="rugo-score-") as place:
 
-    def logits_of(texts: Sequence[str], name: str) -> npt.NDArray[np.float32]:
-        return np.stack(list(_answers(inference, texts, name=name)))
+        def logits_of(texts: Sequence[str], name: str) -> npt.NDArray[np.float32]:
+            return np.stack(list(ask_model(inference, texts, name=name)))
 
-    with TemporaryDirectory(prefix="rugo-score-") as place:
         save_predictions(logits_of, prepared=prepared, chats=chats, output=Path(place))
         scores = score_run(Path(place), deciding, seed=seed)
-    inference.close()
     compared = list(_compare(scores, bundle.manifest.metrics))
     return BundleScores(
         tables=_render(scores, compared),
@@ -75,7 +76,16 @@ def score_bundle(
     )
 
 
-def _answers(inference: InferenceExecutor, texts: Sequence[str], *, name: str) -> Iterator[npt.NDArray[np.float32]]:
+def open_inference(classifier: OnnxClassifier) -> closing[InferenceExecutor]:
+    """Return the worker's executor with batches as large as a pass over many texts wants; closed at the block's end."""
+    return closing(InferenceExecutor(classifier, max_padded_tokens=2048, max_texts=64))
+
+
+def ask_model(inference: InferenceExecutor, texts: Sequence[str], *, name: str) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the logits of every text, in order, with a progress bar of that name.
+
+    Raises `ConfigError` at a text on which the model fails.
+    """
     with tqdm(total=len(texts), desc=name) as progress:
         for start in range(0, len(texts), _CHUNK_TEXTS):
             chunk = texts[start : start + _CHUNK_TEXTS]
