@@ -1,5 +1,6 @@
 """Which stages there are, in which order, and what each is given."""
 
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,32 @@ def _model_part(config: TrainingConfig) -> Any:
     ]
 
 
+def _files(run: Run, *named: str | None) -> list[Path]:
+    return [Path(run.places.resolve(each)) for each in named if each]
+
+
+def _english_files(run: Run) -> list[Path]:
+    english = run.config.data.english
+    return _files(run, english.hub, english.train, english.validation, english.test) if english else []
+
+
+def _data_files(run: Run) -> list[Path]:
+    data = run.config.data
+    corpora = [path for each in data.corpora for path in sorted(glob(run.places.resolve(each.glob)))]  # noqa: PTH207
+    own = (data.russian_train, data.english_train if data.english_fill else None, data.validation, data.test)
+    return [*_files(run, *(() if _is_translated(run.config) else own)), *map(Path, corpora)]
+
+
+def _teaching_files(run: Run) -> list[Path]:
+    teacher = run.config.teacher
+    return _files(run, None if teacher.tune else teacher.folder, teacher.for_goemotions, teacher.align_to, *teacher.reuse)
+
+
+def _model_files(run: Run) -> list[Path]:
+    model = run.config.model
+    return _files(run, model.start_from or model.embeddings_from or model.base)
+
+
 STAGES = (
     Stage(
         "download",
@@ -191,6 +218,7 @@ STAGES = (
         lambda _: (),
         _download,
         _is_translated,
+        _english_files,
     ),
     Stage(
         "translate",
@@ -198,12 +226,14 @@ STAGES = (
         lambda _: ("download",),
         _translate,
         _is_translated,
+        lambda run: _files(run, run.config.translation.model),
     ),
     Stage(
         "prepare",
         _data_part,
         lambda config: ("download", "translate") if _is_translated(config) else (),
         _prepare,
+        reads=_data_files,
     ),
     Stage(
         "train-teacher",
@@ -216,6 +246,7 @@ STAGES = (
         lambda _: ("prepare",),
         _train_teacher,
         lambda config: _is_distilled(config) and config.teacher.tune is not None,
+        lambda run: _files(run, run.config.teacher.folder),
     ),
     Stage(
         "teach",
@@ -223,14 +254,16 @@ STAGES = (
         lambda config: ("prepare", "train-teacher") if config.teacher.tune else ("prepare",),
         _teach,
         _is_distilled,
+        _teaching_files,
     ),
-    Stage("train", _model_part, lambda _: ("prepare",), _train, _is_finetuned),
-    Stage("distill", _model_part, lambda _: ("prepare", "teach"), _distill, _is_distilled),
+    Stage("train", _model_part, lambda _: ("prepare",), _train, _is_finetuned, _model_files),
+    Stage("distill", _model_part, lambda _: ("prepare", "teach"), _distill, _is_distilled, _model_files),
     Stage(
         "predict",
         lambda config: [config.model.max_tokens, config.evaluation.chats],
         lambda config: (_training_stage(config),),
         _predict,
+        reads=chat_files,
     ),
     Stage("thresholds", lambda config: config.thresholds.model_dump(), lambda _: ("predict",), _thresholds),
     Stage("calibrate", lambda config: config.calibration.model_dump(), lambda _: ("predict",), _calibrate),
