@@ -66,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if split == "support_tuning":
             rows[1] = Row(TRICKY, ("grief",), split)
         write_rows(root / "prepare" / f"{split}.jsonl", rows)
-    chats = root / "whole.jsonl"
+    chats = root / "whole_tuning.jsonl"
     chats.write_text("\n".join(json.dumps(each, ensure_ascii=False) for each in CHATS), "utf-8")
     save_predictions(_logits, prepared=root / "prepare", chats=[chats], output=root / "predict")
     choose(ThresholdConfig(folds=3), predicted=root / "predict", output=root / "thresholds", seed=0)
@@ -165,9 +165,9 @@ def test_metrics_hold_calibration_noise_tones_and_escalations(run: Path) -> None
     assert set(metrics["calibration_fit"]["cross_validated"]) == {"validation", "support_tuning"}
     assert set(metrics["noise"]) == {"support_tuning", "support_reporting"}
     assert set(metrics["tones"]) == {"test", "support_tuning", "support_reporting"}
-    assert metrics["escalations"]["whole"]["missed"] == ["missed"]
-    assert metrics["escalations"]["whole"]["alarmed"] == []
-    assert metrics["escalations"]["whole"]["found"] == 0.5
+    assert metrics["escalations"]["whole_tuning"]["missed"] == ["missed"]
+    assert metrics["escalations"]["whole_tuning"]["alarmed"] == []
+    assert metrics["escalations"]["whole_tuning"]["found"] == 0.5
 
 
 def test_noise_costs_a_tone_where_the_model_is_deaf_to_it(run: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.config import ConfigError
+from training.evaluation.predictions import CHATS_PREFIX
 from worker.core.scoring import Calibration, probabilities_from_logits
 
 
@@ -46,5 +47,6 @@ def _existing(folder: Path, split: str) -> Path:
 
 
 def saved_splits(folder: Path, *, suffix: str) -> list[str]:
-    """Return the corpora that have a split of this kind, e.g. `tuning`, by name."""
-    return sorted(path.stem.removesuffix(f"_{suffix}") for path in folder.glob(f"*_{suffix}.npz"))
+    """Return the corpora that have a split of this kind, e.g. `tuning`, by name; files of whole chats are no splits."""
+    found = [path.stem for path in folder.glob(f"*_{suffix}.npz") if not path.stem.startswith(CHATS_PREFIX)]
+    return sorted(stem.removesuffix(f"_{suffix}") for stem in found)
