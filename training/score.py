@@ -15,8 +15,8 @@ from training.config import ConfigError
 from training.evaluation.predictions import save_predictions
 from training.evaluation.scores import Deciding, score_run
 from training.evaluation.tables import (
-    CALIBRATION_WORDS,
     calibration_table,
+    calibration_words,
     corpora_table,
     escalation_table,
     label_table,
@@ -71,7 +71,7 @@ def score_bundle(
         scores = score_run(Path(place), deciding, seed=seed)
     compared = list(_compare(scores, bundle.manifest.metrics))
     return BundleScores(
-        tables=_render(scores, compared),
+        tables=_render(scores, compared, is_calibrated=bundle.calibration is not None),
         differing=tuple(part for part, now, then in compared if abs(now - then) > MAX_DIFFERENCE),
     )
 
@@ -106,7 +106,7 @@ def _compare(scores: dict[str, Any], shipped: dict[str, Any]) -> Iterator[tuple[
             yield part, each["macro_f1"], shipped["corpora"][part]["macro_f1"]
 
 
-def _render(scores: dict[str, Any], compared: Sequence[tuple[str, float, float]]) -> str:
+def _render(scores: dict[str, Any], compared: Sequence[tuple[str, float, float]], *, is_calibrated: bool) -> str:
     verdicts = [
         (part, f"{now:.4f}", f"{then:.4f}", "the same" if abs(now - then) <= MAX_DIFFERENCE else "**differs**")
         for part, now, then in compared
@@ -118,7 +118,7 @@ def _render(scores: dict[str, Any], compared: Sequence[tuple[str, float, float]]
         tone_table(scores["tones"]),
         noise_table(scores["noise"]),
         escalation_table(scores["escalations"]),
-        CALIBRATION_WORDS,
+        calibration_words(is_calibrated=is_calibrated),
         calibration_table(scores),
         strength_line(scores["test_by_label"]),
         label_table(scores["test_by_label"], scores["test_averages"]),

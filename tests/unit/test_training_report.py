@@ -191,6 +191,8 @@ def test_what_a_run_has_no_data_for_is_left_out(tmp_path: Path) -> None:
     report = (tmp_path / "evaluate" / "report.md").read_text("utf-8")
     for section in ("Support chats", "Noise", "Whole chats", "A look at the errors"):
         assert f"## {section}" not in report
+    assert "Nothing is calibrated here" in report
+    assert "is published is calibrated" not in report
 
 
 def _cells(*rows: tuple[str, ...]) -> np.ndarray:

@@ -36,7 +36,7 @@ def save_predictions(ask: Ask, *, prepared: Path, chats: Sequence[Path], output:
             name = f"{path.stem}{NOISED_SUFFIX}"
             answers = _noised_logits(ask, texts, clean=logits, name=name)
             np.savez(output / f"{name}.npz", **answers)  # type: ignore[arg-type]
-            counts[name] = sum(len(texts) for _ in NOISE_KINDS)
+            counts[name] = len(texts) * len(NOISE_KINDS)
     for path in chats:
         counts[f"{CHATS_PREFIX}{path.stem}"] = _save_chats(ask, path, output=output)
     return counts

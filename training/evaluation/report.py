@@ -22,11 +22,11 @@ from training.evaluation.plots import (
 from training.evaluation.saved_logits import read_calibrated, read_scored
 from training.evaluation.scores import Deciding, corpus_parts, score_run
 from training.evaluation.tables import (
-    CALIBRATION_WORDS,
     CHAT_WORDS,
     NOISE_WORDS,
     TONE_WORDS,
     calibration_table,
+    calibration_words,
     confused_table,
     corpora_table,
     correlation_line,
@@ -89,7 +89,7 @@ def render_report(scores: dict[str, Any], mistakes: dict[str, Mistakes]) -> str:
         threshold_line(scores["thresholds"]),
         *_chat_sections(scores),
         "## Probabilities",
-        CALIBRATION_WORDS,
+        calibration_words(is_calibrated=scores["calibration_fit"]["method"] != "none"),
         calibration_table(scores),
         f"![Reliability before and after calibration]({RELIABILITY_PNG})",
         "## By label (test)",

@@ -6,21 +6,24 @@ from typing import Any
 from training.evaluation.plots import CORRELATION_PNG, LABELS_PNG, RELIABILITY_PNG
 from training.evaluation.report import METRICS_NAME, PAGE_NAME, REPORT_NAME
 from training.evaluation.tables import (
-    CALIBRATION_WORDS,
     CHAT_WORDS,
     NOISE_WORDS,
     TONE_WORDS,
     calibration_table,
+    calibration_words,
+    cell,
     corpora_table,
     escalation_table,
     label_table,
     noise_table,
     split_table,
     strength_line,
+    table,
     threshold_line,
     tone_table,
     union_line,
 )
+from worker.core.scoring import PROBABILITY_DECIMALS
 from worker.inference.model_bundle import Manifest
 
 REPORT_FOLDER = "report"
@@ -43,8 +46,7 @@ def render_card(manifest: Manifest, examples: list[Example]) -> str:
         "Generated from `manifest.json`; do not edit.",
         "## What it is",
         _what_it_is(manifest),
-        "## Examples",
-        _examples(examples),
+        *(["## Examples", _examples(examples)] if examples else []),
         "## Scores",
         split_table(manifest.metrics),
         union_line(manifest.metrics),
@@ -91,11 +93,10 @@ def _what_it_is(manifest: Manifest) -> str:
 
 
 def _examples(examples: list[Example]) -> str:
-    lines = ["| text | tone | emotions |", "|---|---|---|"]
-    for each in examples:
-        labels = ", ".join(f"{label} {probability:.2f}" for label, probability in each.labels.items()) or "none"
-        lines.append(f"| {each.text} | {each.tone} | {labels} |")
-    return "\n".join(lines)
+    def labels_of(example: Example) -> str:
+        return ", ".join(f"{label} {probability:.2f}" for label, probability in example.labels.items()) or "none"
+
+    return table(("text", "tone", "emotions"), [(cell(each.text), each.tone, labels_of(each)) for each in examples])
 
 
 def _support(metrics: dict[str, Any]) -> list[str]:
@@ -103,9 +104,9 @@ def _support(metrics: dict[str, Any]) -> list[str]:
     if metrics["corpora"]:
         sections = [
             "### Support chats",
-            "Messages of scenarios that training never saw; `tuning` chose thresholds, `reporting` only reports. Hostile is "
-            "any of anger, annoyance, disappointment, disapproval, disgust; a false alarm is such a label on a neutral or "
-            "positive one.",
+            "Messages of scenarios that training never saw; `tuning` chose thresholds and calibration, `reporting` only "
+            "reports. Hostile is any of anger, annoyance, disappointment, disapproval, disgust; a false alarm is such a "
+            "label on a neutral or positive one.",
             corpora_table(metrics["corpora"]),
             *sections,
         ]
@@ -121,9 +122,9 @@ def _probabilities(manifest: Manifest) -> list[str]:
         return []
     return [
         "### Probabilities",
-        f"{CALIBRATION_WORDS} Whoever runs `model.onnx` by hand: the sigmoid of a logit against `thresholds` of "
-        "`manifest.json` gives the worker's labels; the sigmoid of scale · logit + offset, from `calibration`, is the "
-        "probability that it publishes.",
+        f"{calibration_words(is_calibrated=True)} Whoever runs `model.onnx` by hand: the sigmoid of a logit, rounded to "
+        f"{PROBABILITY_DECIMALS} decimals, against `thresholds` of `manifest.json` gives the worker's labels; the sigmoid of "
+        "scale · logit + offset, from `calibration`, is the probability that it publishes.",
         calibration_table(manifest.metrics),
         f"![Reliability before and after calibration]({REPORT_FOLDER}/{RELIABILITY_PNG})",
     ]
@@ -139,6 +140,6 @@ def _files(export: dict[str, Any]) -> str:
 
 
 def _data(manifest: Manifest) -> str:
-    lines = ["| corpus | training rows | licence | origin |", "|---|---|---|---|"]
-    lines += [f"| {each['name']} | {each['training_rows']} | {each['licence']} | {each['origin']} |" for each in manifest.data]
-    return "\n".join(lines)
+    fields = ("name", "training_rows", "licence", "origin")
+    rows = [[each[field] for field in fields] for each in manifest.data]
+    return table(("corpus", "training rows", "licence", "origin"), rows)

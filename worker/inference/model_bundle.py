@@ -35,8 +35,8 @@ class LabelCalibration(BaseModel):
 class Manifest(BaseModel):
     """manifest.json: what the worker must know of a model, and where the model comes from.
 
-    `thresholds` are of the plain sigmoid of the graph's logits: whoever runs model.onnx by hand needs no calibration to get the
-    worker's labels. `calibration` serves the numbers that are shown to people.
+    `thresholds` are of the plain sigmoid of the graph's logits, rounded to four decimals: whoever runs model.onnx by hand needs
+    no calibration to get the worker's labels. `calibration` serves the numbers that are shown to people.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
