@@ -33,18 +33,18 @@ def _row(text: str, *labels: str, comment_id: str = "") -> Row:
 
 @pytest.mark.parametrize("written", ["4,27", "[ 4 27]", "[4, 27]", "27 4", "[4 4 27]"])
 def test_label_ids_are_read_however_they_are_written(written: str) -> None:
-    assert parse_label_ids(written) == ("approval", "neutral")
+    assert parse_label_ids(written, where="a.csv") == ("approval", "neutral")
 
 
 @pytest.mark.parametrize("written", ["", "[]", "28", "neutral"])
 def test_labels_that_are_no_ids_are_refused(written: str) -> None:
-    with pytest.raises(ConfigError, match="not ids"):
-        parse_label_ids(written)
+    with pytest.raises(ConfigError, match=r"a\.csv: .* not ids"):
+        parse_label_ids(written, where="a.csv")
 
 
 @given(st.sets(st.integers(0, 27), min_size=1))
 def test_multi_hot_marks_exactly_the_labels(ids: set[int]) -> None:
-    labels = parse_label_ids(" ".join(map(str, ids)))
+    labels = parse_label_ids(" ".join(map(str, ids)), where="")
     assert set(np.flatnonzero(multi_hot([_row("а", *labels)])[0])) == ids
 
 
@@ -170,6 +170,41 @@ def test_tsv_with_a_wrong_number_of_fields_is_told_by_line(tmp_path: Path) -> No
     path.write_text("да\t27\tid\nнет\t27\n", "utf-8")
     with pytest.raises(ConfigError, match=r"rows\.tsv:2"):
         read_tsv(path, source="s", language="ru")
+
+
+def test_tsv_with_windows_line_ends_gives_the_same_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_bytes("да\t27\tid\r\n".encode())
+    assert read_tsv(tmp_path / "rows.tsv", source="s", language="ru") == [Row("да", ("neutral",), "s", "ru", "id")]
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("rows.tsv", b"", "is empty"),
+        ("rows.tsv", "да\t27\tid\nнет\tjoy\tid2\n".encode(), r"rows\.tsv:2: .* label column"),
+        ("rows.tsv", "да\t27\tid\n".encode("cp1251"), "is not UTF-8"),
+        ("rows.csv", b"text,labels,id\n", "has no rows"),
+        ("rows.csv", b"text,labels,id\nyes,[1],a\nno,[2]\n", "record 2 has fewer fields"),
+        ("rows.csv", b"text,labels,id\nyes,joy,a\n", r"rows\.csv: .* label column"),
+    ],
+)
+def test_files_with_a_fault_are_told_by_it(tmp_path: Path, name: str, written: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(written)
+    with pytest.raises(ConfigError, match=expected):
+        read_english(tmp_path / name, source="e")
+
+
+@pytest.mark.parametrize("labels", [["[4]"], [None], [[4.5]]])
+def test_parquet_whose_labels_are_no_lists_of_ids_is_refused(tmp_path: Path, labels: list) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "labels": labels, "id": ["x"]}), tmp_path / "rows.parquet")
+    with pytest.raises(ConfigError, match=r"rows\.parquet: .* label column"):
+        read_english(tmp_path / "rows.parquet", source="e")
+
+
+def test_rows_without_a_comment_id_are_no_leak_of_each_other() -> None:
+    kept, dropped = sift_train([_row("один"), _row("два", comment_id="seen")], Unseen([], {"", "seen"}), similarity=0.8)
+    assert [row.text for row in kept] == ["один"]
+    assert dropped["comment_id_leaks"] == 1
 
 
 def test_csv_gives_russian_rows_and_english_originals(tmp_path: Path) -> None:
@@ -298,8 +333,20 @@ def test_jsonl_rows_go_to_their_splits(tmp_path: Path) -> None:
     assert [row.text for row in by_split["train"]] == ["два"]
 
 
-@pytest.mark.parametrize("line", ['{"text": "раз", "labels": ["rage"]}', '{"text": "раз", "labels": []}'])
-def test_jsonl_with_labels_that_goemotions_lacks_is_refused(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"text": "раз", "labels": ["rage"]}',
+        '{"text": "раз", "labels": []}',
+        '{"text": "раз", "labels": ["joy"], "split": "test"}',
+        '{"text": "раз"}',
+        '{"text": null, "labels": ["joy"]}',
+        '["раз", "joy"]',
+        '{"text": "раз", "labels": ["jo',
+        "",
+    ],
+)
+def test_jsonl_whose_rows_are_not_as_described_is_refused_by_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(line + "\n", "utf-8")
     with pytest.raises(ConfigError, match=r"a\.jsonl:1"):
         read_jsonl(str(tmp_path / "*.jsonl"), source="support")

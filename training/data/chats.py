@@ -23,7 +23,7 @@ class WholeChat:
 def read_whole_chats(path: Path) -> list[WholeChat]:
     """Read a file of chats; raises `ConfigError` where it is missing or not as described above."""
     try:
-        values = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        values = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
         return [
             WholeChat(
                 chat_id=value["chat_id"],

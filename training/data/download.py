@@ -36,11 +36,12 @@ def _from_files(config: EnglishConfig, places: Places) -> tuple[dict[str, list[R
 
 def _from_hub(config: EnglishConfig, places: Places) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     from datasets import DatasetDict, load_dataset
+    from datasets.exceptions import DatasetsError
 
     name = places.resolve(config.hub or "")
     try:
         found: DatasetDict = load_dataset(name, config.subset, revision=config.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         raise ConfigError(
             f"can't load data.english.hub {name!r}, subset {config.subset!r}, revision {config.revision!r}: go online, or give "
             f"local files as data.english.train, validation and test instead of hub ({error})"
@@ -56,7 +57,7 @@ def _from_hub(config: EnglishConfig, places: Places) -> tuple[dict[str, list[Row
         "revision": config.revision,
         "fingerprints": {split: found[split]._fingerprint for split in SPLITS},
     }
-    return {split: english_rows(found[split], source=ENGLISH) for split in SPLITS}, origin
+    return {split: english_rows(found[split], source=ENGLISH, where=f"{name}, {split}") for split in SPLITS}, origin
 
 
 def _check_columns(features: Any, *, where: str) -> None:

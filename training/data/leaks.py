@@ -20,7 +20,8 @@ class Unseen:
 def sift_train(rows: Sequence[Row], unseen: Unseen, *, similarity: float) -> tuple[list[Row], dict[str, int]]:
     """Clean the rows and return those that may be trained on, in order, and how many were dropped for each reason.
 
-    A row is counted under the first reason that holds. Near duplicates are repeats with the same labels.
+    A row is counted under the first reason that holds. Near duplicates are repeats with the same labels. Rows without a
+    comment id are told by their text alone.
     """
     cleaned = clean_rows(rows)
     kept = drop_duplicates(cleaned)
@@ -32,7 +33,7 @@ def sift_train(rows: Sequence[Row], unseen: Unseen, *, similarity: float) -> tup
 
     exact = {text_key(text) for text in unseen.texts}
     kept = keep("reserved", _near(kept, unseen.reserved, similarity))
-    kept = keep("comment_id_leaks", [row.comment_id in unseen.comment_ids for row in kept])
+    kept = keep("comment_id_leaks", [bool(row.comment_id) and row.comment_id in unseen.comment_ids for row in kept])
     kept = keep("exact_leaks", [text_key(row.text) in exact for row in kept])
     kept = keep("near_leaks", _near(kept, unseen.texts, similarity))
     kept = keep("near_duplicates", near_repeats([row.text for row in kept], _labels(kept), similarity=similarity).tolist())

@@ -85,7 +85,7 @@ def _goemotions_train(config: DataConfig, places: Places) -> list[Row]:
     russian = read_tsv(Path(places.resolve(config.russian_train)), source=RUSSIAN, language="ru")
     if not config.english_fill:
         return russian
-    covered = {row.comment_id for row in russian}
+    covered = {row.comment_id for row in russian} - {""}
     english = read_tsv(Path(places.resolve(config.english_train)), source=ENGLISH, language="en")
     return russian + [row for row in english if row.comment_id not in covered]
 

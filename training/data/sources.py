@@ -15,16 +15,18 @@ from worker.core.labels import GOEMOTIONS_LABELS
 SPLITS = ("train", "tuning", "reporting")
 
 
-def parse_label_ids(written: str) -> tuple[str, ...]:
+def parse_label_ids(written: str, *, where: str) -> tuple[str, ...]:
     """Return the labels of ids written in any way: "4,27", "[ 4 27]", "[4, 27]"."""
-    return labels_of_ids([int(digits) for digits in re.findall(r"\d+", written)], written=written)
+    return labels_of_ids([int(digits) for digits in re.findall(r"\d+", written)], written=written, where=where)
 
 
-def labels_of_ids(given: Iterable[int], *, written: object) -> tuple[str, ...]:
-    """Return the labels of ids, in GoEmotions' order; `written` is what the error shows."""
-    ids = sorted(set(given))
-    if not ids or ids[0] < 0 or ids[-1] >= len(GOEMOTIONS_LABELS):
-        raise ConfigError(f"labels {written!r} are not ids 0..{len(GOEMOTIONS_LABELS) - 1}; is the label column the right one?")
+def labels_of_ids(given: Iterable[int] | None, *, written: object, where: str) -> tuple[str, ...]:
+    """Return the labels of ids, in GoEmotions' order; `written` and `where` are what the error shows."""
+    ids = sorted(set(given or ()))
+    if not ids or not all(isinstance(each, int) and 0 <= each < len(GOEMOTIONS_LABELS) for each in ids):
+        raise ConfigError(
+            f"{where}: labels {written!r} are not ids 0..{len(GOEMOTIONS_LABELS) - 1}; is the label column the right one?"
+        )
     return tuple(GOEMOTIONS_LABELS[each] for each in ids)
 
 
@@ -32,17 +34,21 @@ def read_tsv(path: Path, *, source: str, language: str) -> list[Row]:
     """Read text TAB ids TAB comment id."""
     rows = []
     for number, line in enumerate(_lines(path), 1):
-        fields = line.rstrip("\n").split("\t")
+        fields = line.rstrip("\r\n").split("\t")
         if len(fields) != 3:
             raise ConfigError(f"{path}:{number} has {len(fields)} tab-separated fields, not text, label ids, comment id")
-        rows.append(Row(fields[0], parse_label_ids(fields[1]), source, language, fields[2]))
+        rows.append(Row(fields[0], parse_label_ids(fields[1], where=f"{path}:{number}"), source, language, fields[2]))
+    if not rows:
+        raise ConfigError(f"{path} is empty; put the file there anew, or name another in the [data] table")
     return rows
 
 
 def read_csv(path: Path, *, source: str) -> tuple[list[Row], list[str]]:
     """Read ru_text, text, labels, id; return the Russian rows and, apart, their English originals."""
     records = _records(path, columns=("ru_text", "text", "labels", "id"))
-    rows = [Row(each["ru_text"], parse_label_ids(each["labels"]), source, "ru", each["id"]) for each in records]
+    rows = [
+        Row(each["ru_text"], parse_label_ids(each["labels"], where=str(path)), source, "ru", each["id"]) for each in records
+    ]
     return rows, [each["text"] for each in records]
 
 
@@ -52,16 +58,19 @@ def read_english(path: Path, *, source: str) -> list[Row]:
         return read_tsv(path, source=source, language="en")
     if path.suffix == ".csv":
         records = _records(path, columns=("text", "labels", "id"))
-        return [Row(each["text"], parse_label_ids(each["labels"]), source, "en", each["id"]) for each in records]
+        return [
+            Row(each["text"], parse_label_ids(each["labels"], where=str(path)), source, "en", each["id"]) for each in records
+        ]
     if path.suffix == ".parquet":
-        return english_rows(_parquet_records(path), source=source)
+        return english_rows(_parquet_records(path), source=source, where=str(path))
     raise ConfigError(f"{path}: only .tsv, .csv and .parquet are read; convert it, or set data.english.hub")
 
 
-def english_rows(records: Iterable[Mapping[str, Any]], *, source: str) -> list[Row]:
-    """Return rows of records with text, labels (a list of ids) and id, as the Hub has them."""
+def english_rows(records: Iterable[Mapping[str, Any]], *, source: str, where: str) -> list[Row]:
+    """Return rows of records with text, labels (a list of ids) and id, as the Hub has them; `where` is for the error."""
     return [
-        Row(each["text"], labels_of_ids(each["labels"], written=each["labels"]), source, "en", each["id"]) for each in records
+        Row(each["text"], labels_of_ids(each["labels"], written=each["labels"], where=where), source, "en", each["id"])
+        for each in records
     ]
 
 
@@ -70,22 +79,40 @@ def read_jsonl(pattern: str, *, source: str) -> dict[str, list[Row]]:
     by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for path in sorted(glob(pattern)):  # noqa: PTH207 - the pattern may be absolute
         for number, line in enumerate(_lines(Path(path)), 1):
-            value = json.loads(line)
-            unknown = set(value["labels"]) - set(LABEL_INDEX)
-            split = value.get("split", "train")
-            if unknown or not value["labels"] or split not in SPLITS:
-                raise ConfigError(f"{path}:{number}: labels must be GoEmotions' names, split one of {SPLITS}; it has {value}")
-            by_split[split].append(Row(value["text"], tuple(value["labels"]), source, "ru", value.get("scenario", "")))
+            try:
+                split, row = _corpus_row(json.loads(line), source=source)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ConfigError(
+                    f'{path}:{number} is not one object {{"text": ..., "labels": [names of GoEmotions], "split": one of '
+                    f"{SPLITS}}} ({error!r}); mend it: {line.strip()[:200]}"
+                ) from error
+            by_split[split].append(row)
     if not any(by_split.values()):
         raise ConfigError(f"no rows in {pattern}; put the corpus there or take it out of data.corpora")
     return by_split
 
 
+def _corpus_row(value: dict[str, Any], *, source: str) -> tuple[str, Row]:
+    split, labels = value.get("split", "train"), tuple(value["labels"])
+    unknown = set(labels) - set(LABEL_INDEX)
+    if unknown or not labels or split not in SPLITS:
+        raise ValueError(f"labels {list(labels)}, split {split}")
+    if not isinstance(value["text"], str):
+        raise TypeError(f"text {value['text']}")
+    return split, Row(value["text"], labels, source, "ru", value.get("scenario", ""))
+
+
 def _records(path: Path, *, columns: Sequence[str]) -> list[dict[str, str]]:
-    records = list(csv.DictReader(_lines(path)))
-    missing = set(columns) - set(records[0] if records else ())
+    reader = csv.DictReader(_lines(path))
+    records = list(reader)
+    missing = set(columns) - set(reader.fieldnames or ())
     if missing:
-        raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}; its first line must name them")
+    if not records:
+        raise ConfigError(f"{path} has no rows; put the file there anew, or name another in the [data] table")
+    for number, record in enumerate(records, 1):
+        if None in [record[name] for name in columns]:
+            raise ConfigError(f"{path}: record {number} has fewer fields than the first line names; mend it: {record}")
     return records
 
 
@@ -105,3 +132,5 @@ def _lines(path: Path) -> Iterator[str]:
             yield from file
     except OSError as error:
         raise ConfigError(f"can't read {path} ({error.strerror}); check --data-dir and the [data] table") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error}); save it as such, or fetch it anew") from error
