@@ -47,6 +47,13 @@ def test_an_empty_folder_says_what_to_give(tmp_path: Path) -> None:
         read_corpus(tmp_path)
 
 
+def test_rows_without_a_field_are_told_by_it(tmp_path: Path) -> None:
+    row = {name: value for name, value in _row("где заказ").items() if name not in ("voice", "domain")}
+    (tmp_path / "bank.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ConfigError, match="lack domain, voice"):
+        read_corpus(tmp_path)
+
+
 def test_the_command_prints_the_figures(tmp_path: Path) -> None:
     (tmp_path / "bank.jsonl").write_text("".join(json.dumps(_row(text)) + "\n" for text in ("раз два три", "четыре пять")))
     printed = CliRunner().invoke(app, ["variety", "--corpus", str(tmp_path)]).output

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from training.config import ConfigError
 
 _WORD = re.compile(r"\w+")
 _ROWS_AT_ONCE = 1000
+_SHARES = ("form", "voice", "author", "domain")
+_FIELDS = ("text", "labels", "scenario", *_SHARES)
 NEAR = 0.8
 
 
@@ -40,18 +43,24 @@ class Variety:
 
 def read_corpus(folder: Path) -> list[dict[str, Any]]:
     """Read the rows of every JSONL file in the folder."""
-    rows = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()]
+    rows = []
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            rows += [json.loads(line) for line in file]
     if not rows:
         raise ConfigError(f"no *.jsonl with rows in {folder}; give --corpus the folder of a corpus")
+    lacking = {name for row in rows for name in _FIELDS if name not in row}
+    if lacking:
+        raise ConfigError(f"rows in {folder} lack {', '.join(sorted(lacking))}; see training/corpus for rows with every field")
     return rows
 
 
 def measure_variety(rows: Sequence[dict[str, Any]]) -> Variety:
-    """Measure rows with `text`, `labels`, `scenario`, `form`, `voice` and `author`."""
+    """Measure rows with `text`, `labels`, `scenario`, `form`, `voice`, `author` and `domain`."""
     texts = [row["text"] for row in rows]
     words = [_WORD.findall(text.casefold().replace("ё", "е")) for text in texts]
     trigrams = [tuple(each[at : at + 3]) for each in words for at in range(len(each) - 2)]
-    fields: dict[str, list[str]] = {name: [row[name] for row in rows] for name in ("form", "voice", "author", "domain")}
+    fields: dict[str, list[str]] = {name: [row[name] for row in rows] for name in _SHARES}
     fields["label"] = [label for row in rows for label in row["labels"]]
     shares = {name: {value: n / len(rows) for value, n in Counter(values).most_common()} for name, values in fields.items()}
     return Variety(
@@ -70,7 +79,7 @@ def nearest_similarities(texts: Sequence[str]) -> npt.NDArray[np.float64]:
 
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(texts)
     nearest = np.zeros(len(texts))
-    for start in range(0, len(texts), _ROWS_AT_ONCE):
+    for start in tqdm(range(0, len(texts), _ROWS_AT_ONCE), desc="neighbours", leave=False):
         similarities = (vectors[start : start + _ROWS_AT_ONCE] @ vectors.T).toarray()
         rows = np.arange(len(similarities))
         similarities[rows, start + rows] = 0.0
