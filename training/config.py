@@ -233,7 +233,16 @@ class EvaluationConfig(Section):
     """What is scored besides the splits."""
 
     chats: tuple[str, ...] = Field((), description="files of whole chats, scored by the escalation policy")
-    policy: str | None = Field(None, description="the escalation policy's file; the worker's default when unset")
+    policy: str | None = Field(
+        None, description="the escalation policy's file, a plain path without {data}; the worker's default when unset"
+    )
+
+    @model_validator(mode="after")
+    def _tells_chats_apart(self) -> "EvaluationConfig":
+        names = [Path(each).stem for each in self.chats]
+        if len(set(names)) < len(names):
+            raise ValueError("chats: rename the files that share a name; figures are kept by it")
+        return self
 
 
 class SourceConfig(Section):

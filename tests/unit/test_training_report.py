@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import CalibrationConfig, ConfigError, ThresholdConfig
+from training.config import CalibrationConfig, ConfigError, EvaluationConfig, ThresholdConfig
 from training.data.chats import read_whole_chats
 from training.data.rows import Row, write_rows
 from training.evaluation.confusions import confused_pairs, strongest_correlations
@@ -284,3 +284,5 @@ def test_unusable_files_say_what_to_mend(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"chat_id": "a"}', "utf-8")
     with pytest.raises(ConfigError, match="whole chats"):
         read_whole_chats(tmp_path / "bad.jsonl")
+    with pytest.raises(ValueError, match="rename the files that share a name"):
+        EvaluationConfig(chats=("{data}/tuning.jsonl", "{corpus}/chats/tuning.jsonl"))
