@@ -101,6 +101,17 @@ def test_calibration_error_lies_between_nothing_and_one(seed: int, rows: int) ->
     assert sum(cells for _, _, cells in reliability_curve(probabilities, labels)) == labels.size
 
 
+def test_a_bin_of_the_reliability_curve_begins_at_its_lower_edge() -> None:
+    probabilities = np.array([[0.3], [0.3999], [0.6], [0.7], [1.0]])
+    curve = reliability_curve(probabilities, np.array([[1.0], [0.0], [0.0], [1.0], [1.0]]))
+    assert [(round(foretold, 2), true, cells) for foretold, true, cells in curve] == [
+        (0.35, 0.5, 2),
+        (0.6, 0.0, 1),
+        (0.7, 1.0, 1),
+        (1.0, 1.0, 1),
+    ]
+
+
 def _save(folder, name, *, seed, rows, offset):
     logits, labels = _drawn(seed=seed, rows=rows, scale=0.7, offset=offset, labels=28)
     np.savez(folder / f"{name}.npz", logits=logits.astype(np.float32), labels=labels.astype(np.float32))

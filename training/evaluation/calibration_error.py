@@ -43,10 +43,10 @@ def calibration_scores(probabilities: FloatArray, labels: FloatArray) -> dict[st
     }
 
 
-def reliability_curve(probabilities: FloatArray, labels: FloatArray, *, width: float = 0.1) -> list[tuple[float, float, int]]:
+def reliability_curve(probabilities: FloatArray, labels: FloatArray, *, bins: int = 10) -> list[tuple[float, float, int]]:
     """Return mean probability, share of true cells and cells, of all labels' cells together, in bins of equal width."""
     foretold, true = probabilities.ravel(), labels.ravel()
-    which = np.minimum((foretold / width).astype(int), round(1 / width) - 1)
+    which = np.minimum((foretold * bins).astype(int), bins - 1)
     curve = []
     for number in np.unique(which):
         inside = which == number

@@ -1,1 +1,1 @@
-"""One decision threshold a label, from saved logits; numpy only."""
+"""One decision threshold a label, and calibrated probabilities, from saved logits; numpy only."""

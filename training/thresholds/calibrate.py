@@ -33,17 +33,17 @@ _RIDGE = 1e-9  # keeps a step defined where all rows are sure
 def calibrate(config: CalibrationConfig, *, predicted: Path, output: Path, seed: int) -> dict[str, Any]:
     """Write calibration.json: scale and offset a label, and cross-validated errors before and after, by split."""
     parts = ["validation", *(f"{name}_tuning" for name in saved_splits(predicted, suffix="tuning"))]
-    logits = [read_logits(predicted, part).astype(np.float64) for part in parts]
-    labels = [read_scored(predicted, part).labels.astype(np.float64) for part in parts]
-    part_of = np.repeat(np.arange(len(parts)), [len(each) for each in labels])
-    joined, truth, weights = np.concatenate(logits), np.concatenate(labels), _domain_weights(part_of)
-    calibration = fit_calibration(config, joined, truth, weights=weights)
-    held_out = _held_out_probabilities(config, joined, truth, weights=weights, seed=seed)
-    plain = probabilities_from_logits(joined)
+    scored = [read_scored(predicted, part) for part in parts]
+    part_of = np.repeat(np.arange(len(parts)), [len(each.labels) for each in scored])
+    logits = np.concatenate([read_logits(predicted, part) for part in parts]).astype(np.float64)
+    labels = np.concatenate([each.labels for each in scored]).astype(np.float64)
+    weights = _domain_weights(part_of)
+    calibration = fit_calibration(config, logits, labels, weights=weights)
+    held_out = _held_out_probabilities(config, logits, labels, weights=weights, seed=seed)
     errors = {
         part: {
-            "before": calibration_scores(plain[part_of == number], labels[number]),
-            "after": calibration_scores(held_out[part_of == number], labels[number]),
+            "before": calibration_scores(scored[number].probabilities, labels[part_of == number]),
+            "after": calibration_scores(held_out[part_of == number], labels[part_of == number]),
         }
         for number, part in enumerate(parts)
     }
