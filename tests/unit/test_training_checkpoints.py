@@ -1,4 +1,6 @@
+import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -16,12 +18,12 @@ from transformers import (
 )
 
 from training.config import ConfigError, ModelConfig, Places, TrainingConfig
-from training.data.rows import Row, write_rows
+from training.data.rows import Row, read_rows, write_rows
 from training.finetune.checkpoints import checkpoint_folder
-from training.finetune.encoding import encode, pad
+from training.finetune.encoding import encode, load_tokenizer, pad
 from training.finetune.student import build_student, read_embeddings, reduce_embeddings
 from training.finetune.teach import teach, tune_teacher
-from training.finetune.teacher import load_teacher
+from training.finetune.teacher import load_teacher, save_teacher
 from worker.core.labels import GOEMOTIONS_LABELS
 
 WORDS = ("где", "мой", "заказ", "верните", "деньги", "спасибо")
@@ -122,13 +124,13 @@ def test_an_encoder_without_positions_is_refused_as_a_donor(tmp_path: Path) -> N
         read_embeddings(tmp_path)
 
 
-def _teaching(folder: str, *, frozen: int, tune: bool = True) -> TrainingConfig:
+def _teaching(folder: str, *, frozen: int, tune: bool = True, **teacher: Any) -> TrainingConfig:
     tuning = {"tune": {"epochs": 1, "learning_rate": 0.05, "batch_size": 16}} if tune else {}
     return TrainingConfig.model_validate(
         {
             "run": "r",
             "model": {"embeddings_from": folder, "max_tokens": 16},
-            "teacher": {"folder": folder, "frozen_layers": frozen, **tuning},
+            "teacher": {"folder": folder, "frozen_layers": frozen, **tuning, **teacher},
             "train": {"recipe": "distil", "optimiser": {"epochs": 1, "learning_rate": 1e-3}},
             "bundle": {"base": "nothing"},
         }
@@ -163,3 +165,54 @@ def test_an_encoder_that_was_never_tuned_does_not_teach(places: Places, tmp_path
     config = _teaching("{models}/xlm-roberta", frozen=0, tune=False)
     with pytest.raises(ConfigError, match=r"teacher\.tune"):
         teach(config, places, tuned_folder=None, prepared=tmp_path / "prepared", output=tmp_path)
+
+
+def _save_tuned(places: Places, folder: Path, name: str = "xlm-roberta") -> Path:
+    """Write an encoder with a head that was never trained, as a tuned teacher lies."""
+    source = places.models / name
+    save_teacher(load_teacher(source), folder, tokenizer=load_tokenizer(str(source), max_tokens=16))
+    return folder
+
+
+def _teach(places: Places, *, tuned: Path, prepared: Path, output: Path, **teacher: Any) -> list[str]:
+    """Teach into a new folder; return the texts that were answered."""
+    output.mkdir()
+    config = _teaching("{models}/xlm-roberta", frozen=0, **teacher)
+    teach(config, places, tuned_folder=tuned, prepared=prepared, output=output)
+    return [row.text for row in read_rows(output / "rows.jsonl")]
+
+
+def test_variations_of_earlier_runs_are_taught_once_each(places: Places, tmp_path: Path) -> None:
+    _write_rows(tmp_path / "prepared")
+    folders = {"tuned": _save_tuned(places, tmp_path / "tuned"), "prepared": tmp_path / "prepared"}
+    plain = _teach(places, output=tmp_path / "plain", **folders)
+    varied = _teach(places, output=tmp_path / "first", goemotions_variations=28, **folders)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    reuse = [str(tmp_path / "first"), str(tmp_path / "second")]
+    again = _teach(places, output=tmp_path / "third", reuse=reuse, **folders)
+    assert sorted(again) == sorted(varied)
+    assert len(varied) > len(plain)
+
+
+@pytest.mark.parametrize(("setting", "stage"), [("reuse", "teach"), ("align_to", "thresholds")])
+def test_another_run_s_output_that_is_not_there_says_what_to_run(
+    places: Places, tmp_path: Path, setting: str, stage: str
+) -> None:
+    _write_rows(tmp_path / "prepared")
+    tuned, named = _save_tuned(places, tmp_path / "tuned"), str(tmp_path / "none")
+    with pytest.raises(ConfigError, match=f"none has no .*; run `python -m training {stage}`"):
+        _teach(
+            places,
+            tuned=tuned,
+            prepared=tmp_path / "prepared",
+            output=tmp_path / "out",
+            **{setting: [named] if setting == "reuse" else named},
+        )
+
+
+def test_teachers_of_two_sizes_are_refused_before_they_are_asked(places: Places, tmp_path: Path) -> None:
+    _write_rows(tmp_path / "prepared")
+    tuned, other = _save_tuned(places, tmp_path / "tuned"), _save_tuned(places, tmp_path / "other")
+    save_file({"weight": torch.zeros(28, 12), "bias": torch.zeros(28)}, other / "head.safetensors")
+    with pytest.raises(ConfigError, match="of the same size"):
+        _teach(places, tuned=tuned, prepared=tmp_path / "prepared", output=tmp_path / "out", for_goemotions=str(other))

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from training.data.rows import Row
+from training.data.rows import Row, write_rows
 from training.evaluation.saved_logits import Scored
 from training.evaluation.support_chats import HOSTILE, columns
+from training.finetune.answers import TAUGHT_ROWS, Answers, known_answers
 from training.finetune.domain_shift import find_shift, read_shift, write_shift
 from worker.core.labels import GOEMOTIONS_LABELS
 from worker.core.scoring import probabilities_from_logits
@@ -45,3 +46,18 @@ def test_the_shift_concerns_the_corpora_and_their_variations_alone(tmp_path) -> 
     shift[ANGER] = 0.75
     write_shift(shift, tmp_path)
     assert read_shift(tmp_path, rows)[:, ANGER].tolist() == [0, 0, 0.75, 0.75]
+
+
+def test_answers_that_were_aligned_are_reused_as_the_teacher_gave_them(tmp_path) -> None:
+    rows = [Row("раз", (), "goemotions_ru"), Row("два", (), "support")]
+    shift = np.zeros(28)
+    shift[ANGER] = 0.75
+    write_shift(shift, tmp_path)
+    write_rows(tmp_path / TAUGHT_ROWS, rows)
+    keys = np.array([b"1", b"2"], "S32")
+    Answers((np.ones((2, 28)) + read_shift(tmp_path, rows)).astype(np.float16), np.zeros((2, 4), np.float16), keys).write(
+        tmp_path
+    )
+    known = known_answers(keys[::-1], [tmp_path])
+    assert {number: row for number, (_, row) in known.items()} == {0: 1, 1: 0}
+    assert all((earlier.logits[row] == 1).all() for earlier, row in known.values())

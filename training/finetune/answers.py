@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from training.config import ConfigError
+from training.data.rows import Row, read_rows
+from training.finetune.domain_shift import read_shift
 from worker.inference.model_bundle import file_digest
 
 TAUGHT_ROWS = "rows.jsonl"
@@ -33,7 +35,19 @@ def read_answers(folder: Path) -> Answers:
     try:
         return Answers(*(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("logits", "vectors", "keys")))
     except OSError as error:
-        raise ConfigError(f"{folder} has no teacher's answers; run `python -m training teach` first") from error
+        raise _no_answers(folder) from error
+
+
+def read_taught_rows(folder: Path) -> list[Row]:
+    """Read the rows that a teacher answered, in the answers' order; raises `ConfigError` where there are none."""
+    try:
+        return read_rows(folder / TAUGHT_ROWS)
+    except OSError as error:
+        raise _no_answers(folder) from error
+
+
+def _no_answers(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder} has no teacher's answers; run `python -m training teach` with that run's --config first")
 
 
 def answer_keys(teacher_folder: Path, texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
@@ -44,9 +58,11 @@ def answer_keys(teacher_folder: Path, texts: Sequence[str]) -> npt.NDArray[np.by
 
 
 def known_answers(keys: npt.NDArray[np.bytes_], folders: Sequence[Path]) -> dict[int, tuple[Answers, int]]:
-    """Return, by the number of a key, where earlier answers hold it."""
+    """Return, by the number of a key, where earlier answers hold it, before any shift of their logits."""
     known: dict[bytes, tuple[Answers, int]] = {}
     for folder in folders:
-        earlier = read_answers(folder)
+        aligned = read_answers(folder)
+        shift = read_shift(folder, read_taught_rows(folder))
+        earlier = replace(aligned, logits=(aligned.logits - shift).astype(np.float16))
         known |= {key: (earlier, row) for row, key in enumerate(earlier.keys.tolist())}
     return {number: known[key] for number, key in enumerate(keys.tolist()) if key in known}

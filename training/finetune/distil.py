@@ -14,8 +14,8 @@ from torch import nn
 from transformers import BertForSequenceClassification
 
 from training.config import ConfigError, LossConfig, Places, TrainingConfig
-from training.data.rows import multi_hot, read_rows
-from training.finetune.answers import TAUGHT_ROWS, read_answers
+from training.data.rows import multi_hot
+from training.finetune.answers import read_answers, read_taught_rows
 from training.finetune.ask import validation_scorer
 from training.finetune.averaging import AverageLastSteps
 from training.finetune.domain_shift import read_shift
@@ -95,9 +95,7 @@ def distil(config: TrainingConfig, places: Places, *, prepared: Path, taught: Pa
 
 def read_taught(taught: Path) -> Split:
     """Read the rows that the teacher answered; those it was given without labels have none."""
-    if not (taught / TAUGHT_ROWS).exists():
-        raise ConfigError(f"{taught} has no rows; run `python -m training teach` with this --config first")
-    rows = read_rows(taught / TAUGHT_ROWS)
+    rows = read_taught_rows(taught)
     return Split(rows, multi_hot(rows))
 
 

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from training.config import ConfigError, Places, TrainingConfig
 from training.data.clean import text_key
 from training.data.prepare import GOEMOTIONS, RUSSIAN
-from training.data.rows import Row, read_rows, write_rows
+from training.data.rows import Row, write_rows
 from training.evaluation.saved_logits import Scored
-from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers
+from training.finetune.answers import TAUGHT_ROWS, Answers, answer_keys, known_answers, read_taught_rows
 from training.finetune.ask import ask, validation_scorer
 from training.finetune.checkpoints import checkpoint_folder
 from training.finetune.domain_shift import find_shift, is_goemotions, read_shift, write_shift
@@ -84,12 +86,14 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     if config.teacher.for_goemotions:
         base_folder = checkpoint_folder(places.resolve(config.teacher.for_goemotions), setting="teacher.for_goemotions")
         parts = [(base_folder, everything[is_base]), (teacher_folder, everything[~is_base])]
+    if len({_width(folder) for folder, _ in parts}) > 1:
+        raise ConfigError("teacher.folder and teacher.for_goemotions differ in hidden size; name two teachers of the same size")
     reuse = [Path(places.resolve(folder)) for folder in config.teacher.reuse]
-    answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
     if config.teacher.align_to:
-        thresholds = read_thresholds(Path(places.resolve(config.teacher.align_to)))
+        thresholds = _thresholds(Path(places.resolve(config.teacher.align_to)))
         tuning = _ask_tuning(teacher_folder, config, prepared=prepared)
         write_shift(find_shift(tuning, thresholds, max_false_alarms=config.teacher.max_false_alarms), output)
+    answered = [_answer(folder, [rows[index].text for index in which], config, reuse=reuse) for folder, which in parts]
     order = np.argsort(np.concatenate([which for _, which in parts]))
     logits = np.concatenate([each.logits for each in answered])[order]
     answers = Answers(
@@ -100,6 +104,24 @@ def teach(config: TrainingConfig, places: Places, *, tuned_folder: Path | None, 
     answers.write(output)
     write_rows(output / TAUGHT_ROWS, rows)
     return {"rows": len(rows), "width": int(answers.vectors.shape[1])}
+
+
+def _width(teacher_folder: Path) -> int:
+    """Return the width of a teacher's vectors, from its head."""
+    if not (teacher_folder / HEAD_FILE).exists():
+        raise ConfigError(
+            f"{teacher_folder} has no {HEAD_FILE}, so it can't label yet; add [teacher.tune], or name a tuned teacher"
+        )
+    return int(load_file(teacher_folder / HEAD_FILE)["weight"].shape[1])
+
+
+def _thresholds(folder: Path) -> npt.NDArray[np.float64]:
+    try:
+        return read_thresholds(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"teacher.align_to: {folder} has no thresholds; run `python -m training thresholds` with that run's --config first"
+        ) from error
 
 
 def _ask_tuning(folder: Path, config: TrainingConfig, *, prepared: Path) -> Scored:
@@ -122,15 +144,15 @@ def _variations(rows: list[Row], config: TrainingConfig, places: Places, *, prep
     varied += vary(drawn, count=1, seed=config.seed, unseen=unseen)
     taken = {text_key(text) for text in unseen} | {text_key(row.text) for row in varied}
     for folder in config.teacher.reuse:
-        earlier = [row for row in read_rows(Path(places.resolve(folder)) / TAUGHT_ROWS) if row.source == RUSSIAN + VARIED]
-        varied += [row for row in earlier if text_key(row.text) not in taken]
+        earlier = [row for row in read_taught_rows(Path(places.resolve(folder))) if row.source == RUSSIAN + VARIED]
+        new = [row for row in earlier if text_key(row.text) not in taken]
+        taken |= {text_key(row.text) for row in new}
+        varied += new
     return varied
 
 
 def _answer(folder: Path, texts: list[str], config: TrainingConfig, *, reuse: list[Path]) -> Answers:
     """Ask the teacher in `folder` what earlier runs did not ask it."""
-    if not (folder / HEAD_FILE).exists():
-        raise ConfigError(f"{folder} has no {HEAD_FILE}, so it can't label yet; add [teacher.tune], or name a tuned teacher")
     teacher = load_teacher(folder).to(_device())
     tokenizer = load_tokenizer(str(encoder_folder(folder)), max_tokens=config.model.max_tokens)
     keys = answer_keys(folder, texts)
