@@ -18,11 +18,13 @@ from training.evaluation.escalations import DEFAULT_POLICY, read_policy
 from training.evaluation.page import render_page
 from training.evaluation.predictions import save_predictions
 from training.evaluation.report import REPORT_FILES, Scoreable, evaluate
+from training.evaluation.saved_logits import read_scored
+from training.evaluation.scores import Deciding
 from training.evaluation.tables import cell, strength_line
 from training.evaluation.tones import noise_scores, tone_scores, tones_of
 from training.finetune.noise import NOISE_KINDS, noised
-from training.thresholds.calibrate import calibrate
-from training.thresholds.choose import choose
+from training.thresholds.calibrate import calibrate, read_calibration
+from training.thresholds.choose import choose, read_thresholds
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
 
 SPEAKS = {"злюсь": "anger", "спасибо": "gratitude", "грустно": "sadness", "почему": "curiosity", "стол": "neutral"}
@@ -168,6 +170,23 @@ def test_metrics_hold_calibration_noise_tones_and_escalations(run: Path) -> None
     assert metrics["escalations"]["whole_tuning"]["missed"] == ["missed"]
     assert metrics["escalations"]["whole_tuning"]["alarmed"] == []
     assert metrics["escalations"]["whole_tuning"]["found"] == 0.5
+
+
+def test_calibration_is_measured_from_plain_to_published_and_lowers_the_error_on_unseen_parts(run: Path) -> None:
+    metrics = json.loads(_read(run, "metrics.json"))
+    for part, each in metrics["calibration"].items():
+        plain = read_scored(run / "predict", part)
+        assert each["before"]["brier"] == round(float(((plain.probabilities - plain.labels) ** 2).mean()), 4)
+        assert each["after"]["brier"] < each["before"]["brier"]
+
+
+def test_published_thresholds_are_the_workers(run: Path) -> None:
+    by_label = json.loads(_read(run, "metrics.json"))["test_by_label"]
+    thresholds, calibration = read_thresholds(run / "thresholds"), read_calibration(run / "calibrate")
+    scorer = Deciding(thresholds, calibration, read_policy(DEFAULT_POLICY)).scorer()
+    published = {each.label: each.threshold for each in scorer.score(np.full(28, 20.0)).emotions}
+    assert {label: each["published_threshold"] for label, each in by_label.items()} == published
+    assert {label: each["threshold"] for label, each in by_label.items()} != published
 
 
 def test_noise_costs_a_tone_where_the_model_is_deaf_to_it(run: Path) -> None:

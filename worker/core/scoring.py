@@ -15,8 +15,6 @@ FloatArray = npt.NDArray[np.floating]
 # Probabilities are rounded before anything is decided on them, so that the last bits of a float sum, which depend on the
 # shape of the micro-batch, can't move a decision, and so that what is published is what was decided on.
 PROBABILITY_DECIMALS = 4
-
-
 _STEP = 10.0**-PROBABILITY_DECIMALS
 
 
