@@ -160,6 +160,20 @@ def test_an_xlm_roberta_becomes_a_teacher_like_any_bert(places: Places, tmp_path
     assert card == {"rows": 28, "width": 24}
 
 
+def test_a_checkpoint_cut_short_is_passed_over_for_the_last_whole_one(places: Places, tmp_path: Path) -> None:
+    _write_rows(tmp_path / "prepared")
+    (tmp_path / "out").mkdir()
+    folders = {"start": places.models / "xlm-roberta", "prepared": tmp_path / "prepared", "output": tmp_path / "out"}
+    checkpoints = tmp_path / "out" / "checkpoints"
+    tune_teacher(_teaching("{models}/xlm-roberta", frozen=1), **folders)
+    finished = load_teacher(tmp_path / "out" / "teacher").head.weight
+    (checkpoints / "checkpoint-9").mkdir()
+    shutil.copy(checkpoints / "checkpoint-2" / "model.safetensors", checkpoints / "checkpoint-9")
+    tune_teacher(_teaching("{models}/xlm-roberta", frozen=1), **folders)
+    assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
+    assert torch.equal(load_teacher(tmp_path / "out" / "teacher").head.weight, finished)
+
+
 def test_an_encoder_that_was_never_tuned_does_not_teach(places: Places, tmp_path: Path) -> None:
     _write_rows(tmp_path / "prepared")
     config = _teaching("{models}/xlm-roberta", frozen=0, tune=False)

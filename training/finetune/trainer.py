@@ -1,5 +1,6 @@
 """The Hugging Face Trainer as every training here uses it: own loss, own batches, own optimiser groups, own score."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from training.config import OptimiserConfig
 from training.finetune.encoding import TrainingBatches
@@ -47,15 +49,23 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train the task's model in place; return the log.
 
-    Goes on from the last checkpoint in `output`. With `patience` it stops early and ends with the best epoch's weights;
+    Goes on from the last whole checkpoint in `output`. With `patience` it stops early and ends with the best epoch's weights;
     without, it ends with the last step's.
     """
     if patience is not None:
         callbacks = (*callbacks, EarlyStoppingCallback(early_stopping_patience=patience))
     arguments = _arguments(config, output=output, seed=seed, keep_best=patience is not None)
     trainer = EmotionTrainer(task, config, args=arguments, callbacks=list(callbacks))
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)) if output.exists() else None)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(output))
     return list(trainer.state.log_history)
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint; one that a stop cut short lacks its state, which is written last, and is removed."""
+    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if not (checkpoint / TRAINER_STATE_NAME).exists():
+            shutil.rmtree(checkpoint)
+    return get_last_checkpoint(str(folder)) if folder.exists() else None
 
 
 class EmotionTrainer(Trainer):
