@@ -1,6 +1,6 @@
 """The training configuration: one TOML file, validated, with every number that a run depends on.
 
-Paths may begin with `{data}`, `{models}` or `{corpus}`; the command line says where those folders are.
+Paths may begin with `{data}`, `{models}`, `{runs}` or `{corpus}`; the command line says where those folders are.
 """
 
 import hashlib
@@ -149,7 +149,7 @@ class OptimiserConfig(Section):
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     head_learning_rate: float | None = Field(None, description="of the new layers; learning_rate when unset")
-    batch_size: int = 64
+    batch_size: int = Field(64, ge=1)
     weight_decay: float = 0.01
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     decay: Literal["linear", "constant"] = Field("linear", description="of the learning rate, after the warm-up")
@@ -167,9 +167,9 @@ class TeacherConfig(Section):
 
     folder: str = Field("{models}/teacher", description="a teacher's or an encoder's folder, or an encoder's name on the Hub")
     tune: OptimiserConfig | None = None
-    replay_rows: int | None = Field(None, description="GoEmotions rows a run; all when unset")
+    replay_rows: int | None = Field(None, ge=0, description="GoEmotions rows a run; all when unset")
     loss: LossConfig = LossConfig()
-    batch_size: int = Field(64, description="of the pass that saves its logits")
+    batch_size: int = Field(64, ge=1, description="of the pass that saves its logits")
     for_goemotions: str | None = Field(
         None, description="another teacher, likewise, which answers GoEmotions' rows; the tuned one answers them when unset"
     )
@@ -187,7 +187,7 @@ class TeacherConfig(Section):
 class DistilConfig(Section):
     """Weights of the distillation loss; g = min(1, progress / ramp) moves from imitation to the labels' task."""
 
-    ramp: float = 0.35
+    ramp: float = Field(0.35, gt=0)
     label_weight: float = Field(0.3, description="· g · BCE(labels)")
     teacher_weight: float = Field(0.3, description="+ teacher_gain · g, · BCE(teacher's probabilities)")
     teacher_gain: float = 1.2
@@ -284,6 +284,12 @@ class TrainingConfig(Section):
             raise ValueError("recipe = 'distil' needs model.embeddings_from or model.start_from")
         return self
 
+    @model_validator(mode="after")
+    def _distillation_has_its_own_loss(self) -> "TrainingConfig":
+        if self.train.recipe == "distil" and (self.train.loss.focal_gamma or self.train.loss.asymmetric):
+            raise ValueError("recipe = 'distil' takes pos_weight alone of train.loss; take focal_gamma and asymmetric out")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -296,8 +302,13 @@ class Places:
     corpus: Path = CORPUS_FOLDER
 
     def resolve(self, path: str) -> str:
-        """Fill in `{data}`, `{models}`, `{runs}` and `{corpus}`."""
-        return path.format(data=self.data, models=self.models, runs=self.runs, corpus=self.corpus)
+        """Fill in `{data}`, `{models}`, `{runs}` and `{corpus}`; raises `ConfigError` where something else is in braces."""
+        try:
+            return path.format(data=self.data, models=self.models, runs=self.runs, corpus=self.corpus)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError(
+                f"can't fill in {path!r}; only {{data}}, {{models}}, {{runs}} and {{corpus}} may be in braces"
+            ) from error
 
 
 def read_config(path: Path) -> TrainingConfig:
@@ -307,8 +318,8 @@ def read_config(path: Path) -> TrainingConfig:
         return TrainingConfig.model_validate(values)
     except OSError as error:
         raise ConfigError(f"can't read {path} ({error.strerror}); give --config one of training/configs/*.toml") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML in UTF-8: {error}") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
         raise ConfigError("\n".join([f"{path} can't be used; mend:", *lines])) from error

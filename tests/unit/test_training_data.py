@@ -369,6 +369,30 @@ def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
         read_config(path)
 
 
+def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes('run = "x"  # строка'.encode("cp1251"))
+    with pytest.raises(ConfigError, match="not TOML in UTF-8"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("loss", ["focal_gamma = 1.0", "asymmetric = { gamma_neg = 2 }"])
+def test_a_loss_that_distillation_would_not_use_is_refused(tmp_path: Path, loss: str) -> None:
+    path = tmp_path / "distil.toml"
+    written = (
+        (CONFIGS / "goemotions.toml").read_text("utf-8").replace('recipe = "distil"', f'recipe = "distil"\nloss = {{ {loss} }}')
+    )
+    path.write_text(written, "utf-8")
+    with pytest.raises(ConfigError, match="takes pos_weight alone"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("path", ["{home}/x", "{data", "{}/x"])
+def test_other_braces_in_a_path_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="may be in braces"):
+        Places(data=tmp_path, models=tmp_path, runs=tmp_path).resolve(path)
+
+
 def test_places_fill_in_a_configuration_s_paths(tmp_path: Path) -> None:
     places = Places(data=tmp_path / "d", models=tmp_path / "m", runs=tmp_path / "r")
     assert places.resolve("{data}/x.tsv") == str(tmp_path / "d" / "x.tsv")

@@ -18,6 +18,8 @@ _TEXT_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
     "sentencepiece.bpe.model",
     "*.safetensors.index.json",
 )
