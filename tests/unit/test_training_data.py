@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import ConfigError, DataConfig, EnglishConfig, Places, read_config
+from training.data.chats import read_whole_chats
 from training.data.clean import clean_rows, clean_text, drop_duplicates, text_key
 from training.data.download import download
 from training.data.leaks import Unseen, sift_train
@@ -350,6 +351,16 @@ def test_jsonl_whose_rows_are_not_as_described_is_refused_by_line(tmp_path: Path
     (tmp_path / "a.jsonl").write_text(line + "\n", "utf-8")
     with pytest.raises(ConfigError, match=r"a\.jsonl:1"):
         read_jsonl(str(tmp_path / "*.jsonl"), source="support")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("\n", "has no chats"), ('{"chat_id": "1", "escalates": "false", "messages": []}\n', "must be true or false")],
+)
+def test_chats_that_can_t_be_scored_are_refused(tmp_path: Path, written: str, expected: str) -> None:
+    (tmp_path / "chats.jsonl").write_text(written, "utf-8")
+    with pytest.raises(ConfigError, match=expected):
+        read_whole_chats(tmp_path / "chats.jsonl")
 
 
 def test_a_missing_corpus_says_what_to_change(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A line of their JSONL is {"chat_id", "escalates", "messages": [{"author", "text"
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.config import ConfigError
 
@@ -24,16 +25,22 @@ def read_whole_chats(path: Path) -> list[WholeChat]:
     """Read a file of chats; raises `ConfigError` where it is missing or not as described above."""
     try:
         values = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
-        return [
-            WholeChat(
-                chat_id=value["chat_id"],
-                escalates=bool(value["escalates"]),
-                authors=tuple(each["author"] for each in value["messages"]),
-                texts=tuple(each["text"] for each in value["messages"]),
-            )
-            for value in values
-        ]
+        chats = [_chat(value) for value in values]
     except OSError as error:
         raise ConfigError(f"can't read {path} ({error.strerror}); mend evaluation.chats in the configuration") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a file of whole chats ({error!r}); see training/corpus/chats for one") from error
+    if not chats:
+        raise ConfigError(f"{path} has no chats; put some there, or take it out of evaluation.chats")
+    return chats
+
+
+def _chat(value: dict[str, Any]) -> WholeChat:
+    if not isinstance(value["escalates"], bool):
+        raise TypeError("escalates must be true or false")
+    return WholeChat(
+        chat_id=value["chat_id"],
+        escalates=value["escalates"],
+        authors=tuple(each["author"] for each in value["messages"]),
+        texts=tuple(each["text"] for each in value["messages"]),
+    )

@@ -20,7 +20,7 @@ def parse_label_ids(written: str, *, where: str) -> tuple[str, ...]:
     return labels_of_ids([int(digits) for digits in re.findall(r"\d+", written)], written=written, where=where)
 
 
-def labels_of_ids(given: Iterable[int] | None, *, written: object, where: str) -> tuple[str, ...]:
+def labels_of_ids(given: Iterable[Any] | None, *, written: object, where: str) -> tuple[str, ...]:
     """Return the labels of ids, in GoEmotions' order; `written` and `where` are what the error shows."""
     ids = sorted(set(given or ()))
     if not ids or not all(isinstance(each, int) and 0 <= each < len(GOEMOTIONS_LABELS) for each in ids):

@@ -61,7 +61,7 @@ def validation_scorer(tokenizer: Tokenizer, prepared: Path, *, pad_id: int) -> C
     token_ids = [encode(tokenizer, split.texts) for split in (validation, *tuning)]
 
     def probabilities_of(model: nn.Module, index: int) -> npt.NDArray[np.float64]:
-        return probabilities_from_logits(ask(model, token_ids[index], pad_id=pad_id)["logits"])
+        return probabilities_from_logits(ask(model, token_ids[index], pad_id=pad_id, progress="score")["logits"])
 
     def score(model: nn.Module) -> dict[str, float]:
         probabilities = probabilities_of(model, 0)

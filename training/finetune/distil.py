@@ -1,4 +1,4 @@
-"""The stage `distil`: the small student learns the labels, the teacher's probabilities and the teacher's vectors.
+"""The stage `distill`: the small student learns the labels, the teacher's probabilities and the teacher's vectors.
 
 Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; the vectors after Romero et al. 2015, "FitNets".
 """

@@ -119,7 +119,7 @@ class TrainingRows(Dataset[dict[str, Any]]):
         self._texts = [row.text for row in rows]
         self._tokenizer = tokenizer
         self._targets = targets
-        self.token_ids = encode(tokenizer, self._texts)
+        self._token_ids = encode(tokenizer, self._texts)
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -133,7 +133,7 @@ class TrainingRows(Dataset[dict[str, Any]]):
 
     def _drawn(self, draw: Draw) -> list[int]:
         if draw.noise_seed is None:
-            return self.token_ids[draw.row]
+            return self._token_ids[draw.row]
         token_ids: list[int] = self._tokenizer.encode(add_noise(self._texts[draw.row], seed=draw.noise_seed)).ids
         return token_ids
 
