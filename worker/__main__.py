@@ -4,6 +4,7 @@ A command ends with exit code 0, or with 1 and a sentence that says what to chan
 """
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,6 +120,22 @@ def publish_demo(
 def settings() -> None:
     """Print every setting, its default and what it is, as a Markdown table."""
     typer.echo(settings_table())
+
+
+@cli.command()
+def schemas(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="where the files go; made if it is not there")] = Path(
+        "schemas"
+    ),
+) -> None:
+    """Write the JSON Schemas of messages and events, one file each."""
+    from worker.contracts.schemas import json_schemas
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, schema in json_schemas().items():
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(schema, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        typer.echo(str(path))
 
 
 @cli.command()
