@@ -28,7 +28,7 @@ from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.committer import KafkaCommitter
 from worker.kafka.publisher import KafkaPublisher
-from worker.kafka.rebalance import DrainOnRevoke, PollInProgress
+from worker.kafka.rebalance import PollInProgress, RebalanceListener
 from worker.kafka.subscriber import SubscriptionSettings, subscribe
 from worker.kafka.topics import wait_for_topics
 from worker.pipeline import Pipeline
@@ -76,6 +76,7 @@ class _Worker:
             max_texts=settings.max_micro_batch,
         )
         self._broker = self._build_broker(client_id)
+        self._listener = self._listen_to_rebalances()
         self._subscriber = self._subscribe(self._build_pipeline(policy))
         self._background: list[asyncio.Task[None]] = []
         self.app = FastStream(
@@ -150,12 +151,19 @@ class _Worker:
             ),
             process_poll=pipeline.process_poll,
             polls=self._polls,
-            listener=DrainOnRevoke(
-                self._polls,
-                timeout_s=settings.rebalance_timeout_ms / 1000 - _DRAIN_MARGIN_S,
-                on_revoked=self._forget,
-                on_assigned=self._note_assigned,
-            ),
+            listener=self._listener,
+            on_failure=self._fail,
+        )
+
+    def _listen_to_rebalances(self) -> RebalanceListener:
+        return RebalanceListener(
+            self._polls,
+            consumer=lambda: self._subscriber.consumer,
+            timeout_s=self._settings.rebalance_timeout_ms / 1000 - _DRAIN_MARGIN_S,
+            on_revoked=self._forget,
+            on_assigned=self._note_assigned,
+            prepare=_nothing_to_do,
+            restore=_nothing_to_do,
             on_failure=self._fail,
         )
 
@@ -199,6 +207,7 @@ class _Worker:
     async def _begin_stop(self) -> None:
         self._health.is_stopping = True
         self._watchdog.start()
+        await self._listener.stop()
 
     async def _beat(self) -> None:
         while True:
@@ -223,6 +232,10 @@ class _Worker:
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._states.forget_partitions(partitions)
         self._health.assigned_partitions = 0
+
+
+async def _nothing_to_do(partitions: Collection[TopicPartition]) -> None:
+    """At-least-once delivery needs nothing but the partitions themselves."""
 
 
 def _describe_outputs(broker: KafkaBroker, names: TopicNames) -> None:

@@ -71,9 +71,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRecord:
-    """A record to publish; the key decides the partition."""
+    """A record to publish. The key decides the partition, unless one is named (modulo the number that the topic has)."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    partition: int | None = None

@@ -74,13 +74,21 @@ class KafkaPublisher:
             raise self._failure(error) from error
 
     async def _send(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
-        headers = list(outgoing.headers)
         if outgoing.key is None and outgoing.value is None:
             return await self._send_hollow(outgoing)
         sent: asyncio.Future[Any] = await self._producer.send(
-            outgoing.topic, value=outgoing.value, key=outgoing.key, headers=headers
+            outgoing.topic,
+            value=outgoing.value,
+            key=outgoing.key,
+            partition=await self._partition_of(outgoing),
+            headers=list(outgoing.headers),
         )
         return sent
+
+    async def _partition_of(self, outgoing: OutgoingRecord) -> int | None:
+        if outgoing.partition is None:
+            return None
+        return outgoing.partition % len(await self._producer.partitions_for(outgoing.topic))
 
     async def _send_hollow(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
         # send() refuses a record with neither key nor value; a batch of one takes it.

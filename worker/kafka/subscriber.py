@@ -15,7 +15,7 @@ from pydantic import SkipValidation, WithJsonSchema
 
 from worker.contracts.inbound import ChatMessage
 from worker.core.records import Record
-from worker.kafka.rebalance import DrainOnRevoke, PollInProgress
+from worker.kafka.rebalance import PollInProgress, RebalanceListener
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def subscribe(
     *,
     process_poll: Callable[[Sequence[Record]], Awaitable[None]],
     polls: PollInProgress,
-    listener: DrainOnRevoke,
+    listener: RebalanceListener,
     on_failure: Callable[[Exception], None],
 ) -> Any:
     """Register the handler of the input topic and return the subscriber.
