@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from worker import __version__
-from worker.core.failures import WorkerError
+from worker.core.failures import ConfigurationError, WorkerError
 from worker.settings import Settings, load_settings, read_escalation_policy, settings_table
 
 DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
@@ -97,6 +97,33 @@ def demo(
     if rate is None:
         rate = 0.0 if as_json else _DEMO_RATE
     run_demo(load_settings().topic_names, chats, as_json=as_json, rate=rate)
+
+
+@cli.command()
+def board(
+    history_minutes: Annotated[float, typer.Option(min=0.0, help="how far back it reads when it starts")] = 60.0,
+) -> None:
+    """Serve the live board, a page for supervisors, until it is stopped (SIGTERM, Ctrl-C)."""
+    try:
+        from worker.board.run import BoardSettings, run_board
+    except ImportError as error:
+        raise ConfigurationError(f"the board needs {error.name}: pip install 'rugo-worker[board]'") from error
+    from worker.telemetry.logs import configure_logs
+
+    settings = load_settings()
+    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    run_board(
+        BoardSettings(
+            bootstrap_servers=settings.bootstrap_servers,
+            names=settings.topic_names,
+            group_id=settings.group_id,
+            host=settings.board_host,
+            port=settings.board_port,
+            shows_texts=settings.board_show_texts,
+            history_s=60.0 * history_minutes,
+        ),
+        say=typer.echo,
+    )
 
 
 @cli.command("publish-demo")

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     rebalance_timeout_ms: int = Field(60_000, ge=6000, description="time that workers have to drain in a rebalance")
     http_host: str = Field("127.0.0.1", min_length=1, description="address of /live, /ready, /metrics and /asyncapi.json")
     http_port: int = Field(8080, ge=0, le=65_535, description="their port; 0 takes any free one")
+    board_host: str = Field("127.0.0.1", min_length=1, description="address of the live board")
+    board_port: int = Field(8090, ge=0, le=65_535, description="its port; 0 takes any free one")
+    board_show_texts: bool = Field(
+        False, description="show the chats' last messages on the board; otherwise it never reads the input topic"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
     log_format: LogFormat = Field("json", description="`json` or `console`")
 

@@ -1,0 +1,1 @@
+"""The live board: a page for supervisors, fed from the output topics."""

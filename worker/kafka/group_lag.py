@@ -1,0 +1,47 @@
+"""How far a consumer group is behind its topic, asked from outside the group."""
+
+import asyncio
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+_log = structlog.get_logger(__name__)
+
+
+async def group_lag(bootstrap_servers: str, *, group_id: str, topic: str, timeout_s: float) -> int | None:
+    """Return how many records of the topic the group has not committed.
+
+    None when the group never committed any, or the broker refuses or doesn't answer. Only offsets are asked for, no record is
+    read.
+    """
+    try:
+        return await _ask_for_lag(bootstrap_servers, group_id=group_id, topic=topic, timeout_s=timeout_s)
+    except (KafkaError, OSError, TimeoutError) as error:
+        _log.debug("lag is not known", group=group_id, error=type(error).__name__)
+        return None
+
+
+async def _ask_for_lag(bootstrap_servers: str, *, group_id: str, topic: str, timeout_s: float) -> int | None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(timeout_s * 1000))
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            committed = {
+                partition: stored.offset
+                for partition, stored in (await admin.list_consumer_group_offsets(group_id)).items()
+                if partition.topic == topic and stored.offset >= 0
+            }
+            if not committed:
+                return None
+            await consumer.start()
+            await consumer.topics()
+            partitions = [TopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or ()]
+            first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            return sum(max(0, ends[each] - max(first[each], committed.get(each, 0))) for each in partitions)
+    finally:
+        await consumer.stop()
+        await admin.close()
