@@ -147,6 +147,8 @@ def _bundle(run: Run) -> dict[str, Any]:
     sources = BundleSources(
         model=model_folder(run),
         prepared=prepared_folder(run),
+        predicted=run.folder("predict"),
+        chosen=run.folder("thresholds"),
         exported=run.folder("export"),
         evaluated=run.folder("evaluate"),
         calibrated=run.folder("calibrate"),

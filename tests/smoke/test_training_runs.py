@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.support.tiny_training import DISTILLED_CONFIG, PLAIN_CONFIG, run_training, write_corpora, write_models
 from training.__main__ import app
 from training.config import ConfigError
+from training.evaluation.saved_logits import read_scored
 from training.export.onnx_export import load_for_export
 from training.finetune.answers import answer_keys, known_answers, read_answers
 from training.finetune.encoding import pad
@@ -82,6 +83,18 @@ def test_the_manifest_names_every_corpus_and_the_thresholds_of_the_run(finished:
     chosen = json.loads((finished / "thresholds" / "thresholds.json").read_text("utf-8"))
     assert manifest.thresholds == chosen["thresholds"]
     assert [(each["name"], each["training_rows"]) for each in manifest.data] == [("support", 10)]
+
+
+def test_the_manifest_has_the_shares_of_the_labels_that_the_model_gives_to_support_messages(
+    finished: Path, folders: Path
+) -> None:
+    bundle = load_model_bundle(folders / "bundles" / "tiny")
+    given = read_scored(finished / "predict", "support_tuning").probabilities >= np.array(bundle.thresholds)
+    baseline = bundle.manifest.baseline
+    assert baseline is not None
+    assert (baseline.source, baseline.messages) == ("support_tuning", len(given))
+    assert list(baseline.shares.values()) == pytest.approx(given.mean(0).tolist(), abs=1e-6)
+    assert baseline.unlabelled == pytest.approx(np.mean(~given.any(1)), abs=1e-6)
 
 
 def test_the_bundle_publishes_calibrated_probabilities_and_decides_by_plain_ones(finished: Path, folders: Path) -> None:

@@ -37,6 +37,20 @@ def test_a_bundle_of_before_calibration_publishes_plain_probabilities(bundle_cop
     assert bundle.scorer({}).score(np.zeros(28)).probabilities == (0.5,) * 28
 
 
+def test_a_baseline_s_shares_come_back_as_counts_and_a_bundle_of_before_has_none(bundle_copy):
+    assert load_model_bundle(bundle_copy).manifest.baseline is None
+    shares = dict.fromkeys(GOEMOTIONS_LABELS, 0.0) | {"anger": 0.25}
+    edit_manifest(bundle_copy, baseline={"source": "a corpus", "messages": 200, "shares": shares, "unlabelled": 0.5})
+    counts = load_model_bundle(bundle_copy).manifest.baseline.counts()
+    assert (counts.messages, counts.given["anger"], counts.given["joy"], counts.unlabelled) == (200, 50, 0, 100)
+
+
+def test_a_baseline_that_lacks_a_label_is_refused(bundle_copy):
+    edit_manifest(bundle_copy, baseline={"source": "a corpus", "messages": 9, "shares": {"anger": 0.5}, "unlabelled": 0.5})
+    with pytest.raises(ModelBundleError, match="exactly one entry a label"):
+        load_model_bundle(bundle_copy)
+
+
 def test_a_calibration_is_read_in_the_order_of_the_logits(bundle_copy):
     given = {label: {"scale": 0.5, "offset": float(number)} for number, label in enumerate(reversed(GOEMOTIONS_LABELS))}
     edit_manifest(bundle_copy, calibration=given)

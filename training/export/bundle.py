@@ -13,15 +13,18 @@ from safetensors.torch import load_file, save_file
 
 from training.config import ConfigError, TrainingConfig
 from training.data.prepare import CARD_NAME
+from training.evaluation.baseline import label_baseline
 from training.evaluation.report import METRICS_NAME, REPORT_FILES
 from training.export.card import REPORT_FOLDER, Example, render_card
 from training.thresholds.calibrate import read_calibration
+from training.thresholds.choose import read_thresholds
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
 from worker.inference.model_bundle import (
     MANIFEST_NAME,
     ONNX_NAME,
     SAFETENSORS_NAME,
     TOKENIZER_NAME,
+    LabelBaseline,
     LabelCalibration,
     Manifest,
     ModelBundle,
@@ -40,6 +43,8 @@ class BundleSources:
 
     model: Path
     prepared: Path
+    predicted: Path
+    chosen: Path
     exported: Path
     evaluated: Path
     calibrated: Path
@@ -96,6 +101,7 @@ def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -
         activation="sigmoid",
         thresholds=scores["thresholds"]["thresholds"],
         calibration=_calibration(sources.calibrated),
+        baseline=LabelBaseline.model_validate(label_baseline(sources.predicted, read_thresholds(sources.chosen))),
         max_tokens=config.model.max_tokens,
         pad_token_id=architecture["pad_token_id"],
         files={name: file_digest(output / name) for name in files},
