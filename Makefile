@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test train-smoke lint types imports broker bench help
+.PHONY: demo test train-smoke lint types imports broker bench fuzz help
 
 demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears
 	@$(BIN)/python -m worker demo
@@ -31,6 +31,11 @@ broker: $(VENV)/.dev  ## run the tests of real Apache Kafka alone
 
 bench: $(VENV)/.dev  ## measure classifier and worker; results go to bench_results/
 	@$(BIN)/python -m tests.bench.throughput
+
+fuzz: $(VENV)/.dev  ## look for records that break the worker, for SECONDS=300; what is found stays in fuzz_corpus/
+	@$(PIP_INSTALL) --editable '.[fuzz]'
+	@mkdir -p fuzz_corpus && $(BIN)/python -m tests.fuzz.fuzz_record fuzz_corpus -max_total_time=$(or $(SECONDS),300) -max_len=4000 -len_control=0 \
+		-timeout=20 -artifact_prefix=fuzz_corpus/
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20

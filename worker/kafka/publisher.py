@@ -1,7 +1,6 @@
 """Publishes events with a producer of our own, and returns once every one is confirmed."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,6 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from worker.core.failures import PublishRefusedError, WorkerError
 from worker.core.records import OutgoingRecord
+from worker.kafka.record_batches import must_travel_alone, send_alone
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable
 
 _MAX_BATCH_BYTES = 256 * 1024
@@ -74,8 +74,8 @@ class KafkaPublisher:
             raise self._failure(error) from error
 
     async def _send(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
-        if outgoing.key is None and outgoing.value is None:
-            return await self._send_hollow(outgoing)
+        if must_travel_alone(outgoing):
+            return await send_alone(self._producer, outgoing)
         sent: asyncio.Future[Any] = await self._producer.send(
             outgoing.topic,
             value=outgoing.value,
@@ -89,15 +89,6 @@ class KafkaPublisher:
         if outgoing.partition is None:
             return None
         return outgoing.partition % len(await self._producer.partitions_for(outgoing.topic))
-
-    async def _send_hollow(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
-        # send() refuses a record with neither key nor value; a batch of one takes it.
-        partition = min(await self._producer.partitions_for(outgoing.topic))
-        batch = self._producer.create_batch()
-        batch.append(key=None, value=None, timestamp=int(time.time() * 1000), headers=list(outgoing.headers))
-        batch.close()
-        sent: asyncio.Future[Any] = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
-        return sent
 
     def _failure(self, error: Exception) -> WorkerError:
         if isinstance(error, MessageSizeTooLargeError):

@@ -16,6 +16,7 @@ from pydantic import SkipValidation, WithJsonSchema
 from worker.contracts.inbound import ChatMessage
 from worker.core.records import Record
 from worker.kafka.rebalance import PollInProgress, RebalanceListener
+from worker.kafka.record_batches import read_any_header_key
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ def subscribe(
     failed one would lose it.
     """
     has_failed = False
+    read_any_header_key()
 
     subscriber = broker.subscriber(
         settings.topic,
