@@ -53,7 +53,7 @@ def topics_create(
     settings = load_settings()
     outcome = asyncio.run(
         create_topics(
-            settings.bootstrap_servers,
+            settings.broker_connection,
             settings.topic_names,
             partitions=partitions,
             replication_factor=replication_factor,
@@ -137,7 +137,7 @@ def publish_demo(
     settings = load_settings()
     count = asyncio.run(
         publish_lines(
-            chats, settings.bootstrap_servers, topic=settings.input_topic, rate=rate, deadline_s=settings.broker_deadline_s
+            chats, settings.broker_connection, topic=settings.input_topic, rate=rate, deadline_s=settings.broker_deadline_s
         )
     )
     typer.echo(f"published {count} messages to {settings.input_topic}")

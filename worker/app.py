@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from faststream.specification import AsyncAPI
 
 from worker import __version__
@@ -27,6 +28,7 @@ from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.committer import KafkaCommitter
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.publisher import KafkaPublisher
 from worker.kafka.rebalance import PollInProgress, RebalanceListener
 from worker.kafka.subscriber import SubscriptionSettings, subscribe
@@ -63,10 +65,11 @@ class _Worker:
         self._failure: WorkerError | None = None
         self._metrics = Metrics()
         self._polls = PollInProgress()
-        self._watch = BrokerWatch(settings.bootstrap_servers, deadline_s=settings.broker_deadline_s)
+        self._connection = settings.broker_connection
+        self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s)
         self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
-        self._publisher = KafkaPublisher(settings.bootstrap_servers, deadline_s=settings.broker_deadline_s, client_id=client_id)
+        self._publisher = KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id)
         policy = read_escalation_policy(settings.escalation_policy)
         self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
         self._bundle = load_model_bundle(settings.model)
@@ -98,7 +101,8 @@ class _Worker:
 
     def _build_broker(self, client_id: str) -> KafkaBroker:
         broker = KafkaBroker(
-            self._settings.bootstrap_servers.split(","),
+            self._connection.addresses.split(","),
+            security=_security_of(self._connection),
             client_id=client_id,
             consumer_only=True,  # events go out through a producer of our own
             allow_auto_create_topics=False,
@@ -128,7 +132,7 @@ class _Worker:
             publisher=self._publisher,
             committer=KafkaCommitter(
                 lambda: self._subscriber.consumer,
-                bootstrap_servers=self._settings.bootstrap_servers,
+                connection=self._connection,
                 deadline_s=self._settings.broker_deadline_s,
                 on_commit_lost=self._metrics.commits_lost.inc,
             ),
@@ -198,7 +202,7 @@ class _Worker:
 
     async def _wait_for_broker(self) -> None:
         settings = self._settings
-        await wait_for_topics(settings.bootstrap_servers, self._names, deadline_s=settings.broker_deadline_s)
+        await wait_for_topics(self._connection, self._names, deadline_s=settings.broker_deadline_s)
         await self._publisher.start()
 
     async def _start_watching(self) -> None:
@@ -236,6 +240,15 @@ class _Worker:
 
 async def _nothing_to_do(partitions: Collection[TopicPartition]) -> None:
     """At-least-once delivery needs nothing but the partitions themselves."""
+
+
+def _security_of(connection: BrokerConnection) -> BaseSecurity:
+    # FastStream takes no aiokafka options but says the same things in classes of its own.
+    tls, uses_tls, sasl = connection.tls, connection.tls is not None, connection.sasl
+    if sasl is None:
+        return BaseSecurity(tls, uses_tls)
+    kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return kinds[sasl.mechanism](sasl.username, sasl.password.get_secret_value(), tls, uses_tls)
 
 
 def _describe_outputs(broker: KafkaBroker, names: TopicNames) -> None:

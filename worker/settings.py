@@ -7,16 +7,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.core.escalation import EscalationPolicy, parse_escalation_policy
 from worker.core.failures import ConfigurationError
 from worker.core.records import TopicNames
 from worker.inference.model_bundle import DEFAULT_BUNDLE
+from worker.kafka.connection import BrokerConnection, SaslCredentials, SaslMechanism, SecurityProtocol, read_secret, tls_context
 from worker.telemetry.logs import LogFormat
 
 PREFIX = "RUGO_"
+_NEEDS = (("TLS_KEY_FILE", "TLS_CERT_FILE"), ("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_KEY_PASSWORD", "TLS_KEY_FILE"))
+SECRETS = ("sasl_password", "tls_key_password")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:]+\]):\d{1,5}", re.ASCII)
 DEFAULT_POLICY = Path(__file__).with_name("escalation_policy.toml")
 
@@ -27,6 +30,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     bootstrap_servers: str = Field("localhost:9092", min_length=1, description="Kafka brokers, `host:port` separated by commas")
+    security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="how brokers are reached: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`"
+    )
+    sasl_mechanism: SaslMechanism | None = Field(
+        None, description="`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; only with a SASL protocol"
+    )
+    sasl_username: str | None = Field(None, min_length=1, description="user name of SASL")
+    sasl_password: SecretStr | None = Field(None, min_length=1, description="password of SASL; never printed")
+    sasl_password_file: Path | None = Field(None, description="file that holds the password of SASL, instead of the variable")
+    tls_ca_file: Path | None = Field(None, description="PEM file of the authorities to trust; the system's by default")
+    tls_cert_file: Path | None = Field(None, description="PEM file of the client certificate (mutual TLS)")
+    tls_key_file: Path | None = Field(None, description="PEM file of the client certificate's private key")
+    tls_key_password: SecretStr | None = Field(None, min_length=1, description="password of that key; never printed")
+    tls_key_password_file: Path | None = Field(None, description="file that holds the password of that key")
     group_id: str = Field("rugo-worker", min_length=1, description="consumer group; workers of one group share the partitions")
     input_topic: str = Field("chat.messages", min_length=1, description="topic that is read")
     emotions_topic: str = Field("chat.emotions", min_length=1, description="topic of the emotion events")
@@ -72,6 +89,25 @@ class Settings(BaseSettings):
             dead_letter=self.dead_letter_topic,
         )
 
+    @property
+    def broker_connection(self) -> BrokerConnection:
+        """How the brokers are reached. Raises `ConfigurationError` when a file of a certificate or secret can't be used."""
+        sasl = tls = None
+        if self.security_protocol.startswith("SASL"):
+            password = _secret(self.sasl_password, self.sasl_password_file, variable=f"{PREFIX}SASL_PASSWORD_FILE")
+            if self.sasl_mechanism and self.sasl_username and password:  # always, once validated
+                sasl = SaslCredentials(self.sasl_mechanism, self.sasl_username, password)
+        if self.security_protocol.endswith("SSL"):
+            tls = tls_context(
+                ca_file=self.tls_ca_file,
+                cert_file=self.tls_cert_file,
+                key_file=self.tls_key_file,
+                key_password=_secret(
+                    self.tls_key_password, self.tls_key_password_file, variable=f"{PREFIX}TLS_KEY_PASSWORD_FILE"
+                ),
+            )
+        return BrokerConnection(self.bootstrap_servers, tls, sasl)
+
     @field_validator("bootstrap_servers")
     @classmethod
     def _check_addresses(cls, value: str) -> str:
@@ -87,6 +123,7 @@ class Settings(BaseSettings):
             raise ValueError("the four topics must have four different names")
         if self.delivery == "exactly_once":
             raise ValueError("RUGO_DELIVERY=exactly_once is not built yet: use at_least_once and drop repeats by event_id")
+        _check_security(self)
         return self
 
 
@@ -96,6 +133,35 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError("invalid settings: " + "; ".join(_problems(error))) from error
+
+
+def _secret(value: SecretStr | None, path: Path | None, *, variable: str) -> SecretStr | None:
+    return value if path is None else read_secret(path, variable=variable)
+
+
+def _check_security(settings: Settings) -> None:
+    """Refuse combinations that can't be meant, each with the variable to set or unset."""
+    given = {name.upper() for name in settings.model_fields_set if getattr(settings, name) is not None}
+    protocol = settings.security_protocol
+    sasl = {name for name in given if name.startswith("SASL_")}
+    tls = {name for name in given if name.startswith("TLS_")}
+    if sasl and not protocol.startswith("SASL"):
+        raise ValueError(f"{PREFIX}SECURITY_PROTOCOL={protocol} takes no {_named(sasl)}: set it to SASL_SSL or SASL_PLAINTEXT")
+    if tls and not protocol.endswith("SSL"):
+        raise ValueError(f"{PREFIX}SECURITY_PROTOCOL={protocol} takes no {_named(tls)}: set it to SSL or SASL_SSL")
+    for secret in ("SASL_PASSWORD", "TLS_KEY_PASSWORD"):
+        if given.issuperset((secret, f"{secret}_FILE")):
+            raise ValueError(f"set {PREFIX}{secret} or {PREFIX}{secret}_FILE, not both")
+        given |= {secret} if f"{secret}_FILE" in given else set()
+    if protocol.startswith("SASL") and (missing := {"SASL_MECHANISM", "SASL_USERNAME", "SASL_PASSWORD"} - given):
+        raise ValueError(f"{PREFIX}SECURITY_PROTOCOL={protocol} needs {_named(missing)}")
+    for name, needed in _NEEDS:
+        if name in given and needed not in given:
+            raise ValueError(f"{PREFIX}{name} needs {PREFIX}{needed}")
+
+
+def _named(names: set[str]) -> str:
+    return " and ".join(PREFIX + name for name in sorted(names))
 
 
 def read_escalation_policy(path: Path) -> EscalationPolicy:
@@ -109,7 +175,7 @@ def read_escalation_policy(path: Path) -> EscalationPolicy:
 def _problems(error: ValidationError) -> Iterator[str]:
     for each in error.errors(include_url=False):
         name = f"{PREFIX}{str(each['loc'][0]).upper()}: " if each["loc"] else ""
-        got = f" (got {each['input']!r})" if each["loc"] else ""
+        got = f" (got {each['input']!r})" if each["loc"] and each["loc"][0] not in SECRETS else ""
         yield f"{name}{each['msg'].removeprefix('Value error, ')}{got}"
 
 
@@ -127,5 +193,6 @@ def settings_table() -> str:
         default = field.default
         if isinstance(default, Path):
             default = default.relative_to(Path(__file__).resolve().parents[1])
-        lines.append(f"| `{PREFIX}{name.upper()}` | `{default}` | {field.description} |")
+        shown = "" if default is None else f"`{default}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(lines)

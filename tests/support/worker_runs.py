@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from worker.core.records import TopicNames
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.topics import create_topics
 
 Position = tuple[int, int]
@@ -74,7 +75,13 @@ class Stage:
 
     def create_topics(self) -> "Stage":
         asyncio.run(
-            create_topics(self.bootstrap_servers, self.names, partitions=self.partitions, replication_factor=1, deadline_s=30.0)
+            create_topics(
+                BrokerConnection(self.bootstrap_servers),
+                self.names,
+                partitions=self.partitions,
+                replication_factor=1,
+                deadline_s=30.0,
+            )
         )
         for name in self.names.all:
             self._ends(name)

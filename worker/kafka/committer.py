@@ -10,6 +10,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from worker.core.commit_plan import next_offsets
 from worker.core.records import Record, TopicPartition
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.topics import broker_unavailable
 
 _log = structlog.get_logger(__name__)
@@ -19,10 +20,15 @@ class KafkaCommitter:
     """Commits with the consumer that polled the records. A refused commit is no failure: the new owner replays the records."""
 
     def __init__(
-        self, consumer: Callable[[], Any], *, bootstrap_servers: str, deadline_s: float, on_commit_lost: Callable[[], None]
+        self,
+        consumer: Callable[[], Any],
+        *,
+        connection: BrokerConnection,
+        deadline_s: float,
+        on_commit_lost: Callable[[], None],
     ) -> None:
         self._consumer = consumer
-        self._bootstrap_servers = bootstrap_servers
+        self._connection = connection
         self._deadline_s = deadline_s
         self._on_commit_lost = on_commit_lost
 
@@ -40,4 +46,4 @@ class KafkaCommitter:
             self._on_commit_lost()
             _log.warning("commit refused: the partitions have moved on", error=type(error).__name__)
         except (KafkaError, TimeoutError) as error:
-            raise broker_unavailable(self._bootstrap_servers, deadline_s=self._deadline_s, error=error) from error
+            raise broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error) from error

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import track
 
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.topics import broker_unavailable
 
 
@@ -32,17 +33,17 @@ def key_of(line: bytes) -> bytes | None:
     return chat_id.encode("utf-8", "replace") if isinstance(chat_id, str) and chat_id else None
 
 
-async def publish_lines(path: Path, bootstrap_servers: str, *, topic: str, rate: float, deadline_s: float) -> int:
+async def publish_lines(path: Path, connection: BrokerConnection, *, topic: str, rate: float, deadline_s: float) -> int:
     """Publish the lines in order at `rate` a second and return how many. Raises `BrokerUnavailableError`."""
     lines = list(lines_with_keys(path))
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", request_timeout_ms=int(deadline_s * 1000))
+    producer = AIOKafkaProducer(**connection.client_options(), acks="all", request_timeout_ms=int(deadline_s * 1000))
     try:
         await producer.start()
         for value, key in track(lines, description="publishing", console=Console(stderr=True)):
             await producer.send_and_wait(topic, value=value, key=key)
             await asyncio.sleep(1.0 / rate)
     except (KafkaError, OSError) as error:
-        raise broker_unavailable(bootstrap_servers, deadline_s=deadline_s, error=error) from error
+        raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
     finally:
         await producer.stop()
     return len(lines)

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from worker.core.failures import PublishRefusedError, WorkerError
 from worker.core.records import OutgoingRecord
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.record_batches import must_travel_alone, send_alone
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable
 
@@ -25,8 +26,8 @@ class KafkaPublisher:
     - aiokafka retries what is transient for up to the deadline; what fails then, or can never succeed, is raised.
     """
 
-    def __init__(self, bootstrap_servers: str, *, deadline_s: float, client_id: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, connection: BrokerConnection, *, deadline_s: float, client_id: str) -> None:
+        self._connection = connection
         self._deadline_s = deadline_s
         self._client_id = client_id
         self._producer: Any = None
@@ -34,7 +35,7 @@ class KafkaPublisher:
     async def start(self) -> None:
         """Connect. Call it from a running event loop."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._connection.client_options(),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=False,
@@ -98,4 +99,4 @@ class KafkaPublisher:
             )
         if isinstance(error, KafkaError) and not error.retriable:
             return PublishRefusedError(f"the broker refuses to take events: {type(error).__name__}: {error}")
-        return broker_unavailable(self._bootstrap_servers, deadline_s=self._deadline_s, error=error)
+        return broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error)

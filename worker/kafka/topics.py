@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from worker.core.failures import BrokerUnavailableError, TopicsMissingError
 from worker.core.records import TopicNames
+from worker.kafka.connection import BrokerConnection
 
 # A dead letter is the original record and some headers: its topic must take a little more than the input topic does.
 DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
@@ -16,9 +17,9 @@ _RETRY_S = 1.0
 _USUAL_COPIES = 3
 
 
-async def existing_topics(bootstrap_servers: str, *, request_timeout_s: float) -> frozenset[str]:
+async def existing_topics(connection: BrokerConnection, *, request_timeout_s: float) -> frozenset[str]:
     """Ask the broker for its topics. Raises `KafkaError`, `OSError` or `TimeoutError` when it doesn't answer."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(request_timeout_s * 1000))
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(request_timeout_s * 1000))
     async with asyncio.timeout(request_timeout_s):
         try:
             await admin.start()
@@ -27,7 +28,7 @@ async def existing_topics(bootstrap_servers: str, *, request_timeout_s: float) -
             await admin.close()
 
 
-async def wait_for_topics(bootstrap_servers: str, names: TopicNames, *, deadline_s: float) -> None:
+async def wait_for_topics(connection: BrokerConnection, names: TopicNames, *, deadline_s: float) -> None:
     """Return once the broker answers and has every topic.
 
     Raises `BrokerUnavailableError` when it doesn't answer within the deadline, `TopicsMissingError` as soon as it answers
@@ -36,30 +37,30 @@ async def wait_for_topics(bootstrap_servers: str, names: TopicNames, *, deadline
     give_up_at = asyncio.get_running_loop().time() + deadline_s
     while True:
         try:
-            existing = await existing_topics(bootstrap_servers, request_timeout_s=min(10.0, deadline_s))
+            existing = await existing_topics(connection, request_timeout_s=min(10.0, deadline_s))
         except (KafkaError, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
-                raise broker_unavailable(bootstrap_servers, deadline_s=deadline_s, error=error) from error
+                raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
             await asyncio.sleep(_RETRY_S)
         else:
             break
     if missing := [name for name in names.all if name not in existing]:
         raise TopicsMissingError(
-            f"topics missing on {bootstrap_servers}: {', '.join(missing)}. Create them with `python -m worker topics create` "
+            f"topics missing on {connection}: {', '.join(missing)}. Create them with `python -m worker topics create` "
             "(it takes the same RUGO_ settings), or with Kafka's own kafka-topics.sh."
         )
 
 
-def broker_unavailable(bootstrap_servers: str, *, deadline_s: float, error: BaseException) -> BrokerUnavailableError:
+def broker_unavailable(connection: BrokerConnection, *, deadline_s: float, error: BaseException) -> BrokerUnavailableError:
     """Return the failure that says which broker was out of reach, for how long, and what to change."""
     return BrokerUnavailableError(
-        f"no Kafka broker answered at {bootstrap_servers} for {deadline_s:g} s ({type(error).__name__}: {error}). Start it, "
+        f"no Kafka broker answered at {connection} for {deadline_s:g} s ({type(error).__name__}: {error}). Start it, "
         "set RUGO_BOOTSTRAP_SERVERS to where it listens, or raise RUGO_BROKER_DEADLINE_S."
     )
 
 
 async def create_topics(
-    bootstrap_servers: str, names: TopicNames, *, partitions: int, replication_factor: int, deadline_s: float
+    connection: BrokerConnection, names: TopicNames, *, partitions: int, replication_factor: int, deadline_s: float
 ) -> dict[str, str]:
     """Create the topics that don't exist and return what became of each: `created` or `exists`.
 
@@ -69,21 +70,19 @@ async def create_topics(
     give_up_at = asyncio.get_running_loop().time() + deadline_s
     while True:
         try:
-            response = await _ask_for_topics(
-                bootstrap_servers, names, partitions=partitions, replication_factor=replication_factor
-            )
+            response = await _ask_for_topics(connection, names, partitions=partitions, replication_factor=replication_factor)
             break
         except (KafkaError, OSError, TimeoutError) as error:
             if isinstance(error, KafkaError) and not error.retriable:
                 raise TopicsMissingError(f"topics can't be created: {type(error).__name__}: {error}") from error
             if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
-                raise broker_unavailable(bootstrap_servers, deadline_s=deadline_s, error=error) from error
+                raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
             await asyncio.sleep(_RETRY_S)
     return {topic: _became(topic, code, message) for topic, code, message in response.topic_errors}
 
 
-async def _ask_for_topics(bootstrap_servers: str, names: TopicNames, *, partitions: int, replication_factor: int) -> Any:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+async def _ask_for_topics(connection: BrokerConnection, names: TopicNames, *, partitions: int, replication_factor: int) -> Any:
+    admin = AIOKafkaAdminClient(**connection.client_options())
     try:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])
