@@ -18,7 +18,8 @@ from faststream.specification import AsyncAPI
 
 from worker import __version__
 from worker.contracts.outbound import EmotionEvent, EscalationEvent, ModelInfo
-from worker.core.escalation import EscalationPolicy, EscalationStates
+from worker.core.escalation import EscalationPolicy
+from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder
 from worker.core.failures import WorkerError
 from worker.core.records import TopicNames, TopicPartition

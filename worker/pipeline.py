@@ -8,7 +8,8 @@ from typing import Protocol
 import structlog
 
 from worker.core.decode import decode_record
-from worker.core.escalation import EscalationStates
+from worker.core.escalation import EscalationDecision
+from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.labels import tone_of
 from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
@@ -98,18 +99,18 @@ class Pipeline:
             if isinstance(each, Rejected):
                 outgoing.append(self._events.dead_letter_record(each))
                 continue
-            outgoing.append(self._events.emotion_record(each, classified_at=self._now()))
-            outgoing.extend(self._escalation_records(each))
+            message, partition = each.decoded.message, each.decoded.record.topic_partition
+            state, decision = self._states.judge(partition, message.chat_id, judged_message_of(each))
+            outgoing.append(self._events.emotion_record(each, facts=state.facts, classified_at=self._now()))
+            if decision is not None:
+                outgoing.append(self._escalation_record(each, decision))
         return outgoing
 
-    def _escalation_records(self, scored: ScoredMessage) -> list[OutgoingRecord]:
-        message, record = scored.decoded.message, scored.decoded.record
-        decision = self._states.judge(record.topic_partition, message.chat_id, judged_message_of(scored))
-        if decision is None:
-            return []
-        _log.info("chat escalated", chat_id=message.chat_id, reason=decision.reason, severity=decision.severity)
+    def _escalation_record(self, scored: ScoredMessage, decision: EscalationDecision) -> OutgoingRecord:
+        chat_id = scored.decoded.message.chat_id
+        _log.info("chat escalated", chat_id=chat_id, reason=decision.reason, severity=decision.severity)
         self._metrics.escalations.labels(decision.reason).inc()
-        return [self._events.escalation_record(scored, decision, raised_at=self._now())]
+        return self._events.escalation_record(scored, decision, raised_at=self._now())
 
     def _count(
         self, records: Sequence[Record], scored: Sequence[ScoredMessage | Rejected], outgoing: Sequence[OutgoingRecord]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.worker_runs import ROOT
 from worker.core.decode import decode_record
-from worker.core.escalation import EscalationStates
+from worker.core.escalation_states import EscalationStates
 from worker.core.events import ScoredMessage, judged_message_of
 from worker.core.records import Decoded, Record
 from worker.inference.executor import InferenceExecutor
@@ -42,7 +42,7 @@ def escalations(demo_messages) -> dict[str, list[str | None]]:
     found: dict[str, list[str | None]] = {}
     for decoded, each in zip(demo_messages, classified, strict=True):
         scored = ScoredMessage(decoded, scorer.score(each.logits), each.was_truncated)
-        decision = states.judge(0, decoded.message.chat_id, judged_message_of(scored))
+        _, decision = states.judge(0, decoded.message.chat_id, judged_message_of(scored))
         if decision is not None:
             found.setdefault(decoded.message.chat_id, []).append(decision.operator_id)
     return found

@@ -31,6 +31,7 @@ def judged(
     *,
     negativity: float = 0.0,
     at_s: float = 0.0,
+    recorded_at_s: float | None = None,
     author: str = "client",
     operator_id: str | None = None,
 ) -> JudgedMessage:
@@ -41,6 +42,7 @@ def judged(
         operator_id=operator_id,
         sent_at=datetime.fromtimestamp(sent_at_s, tz=UTC),
         sent_at_s=sent_at_s,
+        recorded_at_s=sent_at_s if recorded_at_s is None else START_S + recorded_at_s,
         emotions=(),
         negativity=negativity,
     )

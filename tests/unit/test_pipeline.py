@@ -5,7 +5,8 @@ import pytest
 
 from tests.support.records import START_S, chat_json, make_record
 from worker.contracts.outbound import ModelInfo
-from worker.core.escalation import EscalationStates, parse_escalation_policy
+from worker.core.escalation import parse_escalation_policy
+from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder
 from worker.core.failures import BrokerUnavailableError, RejectionFloodError
 from worker.core.records import TopicNames
@@ -83,7 +84,7 @@ async def test_every_record_gets_its_outcome_in_order_and_the_commit_comes_last(
         TOPICS.dead_letter,
         TOPICS.emotions,
     ]
-    reasons = [dict(each.headers)["dlq.reason"] for each in journal.published if each.headers]
+    reasons = [dict(each.headers)["dlq.reason"] for each in journal.published if each.topic == TOPICS.dead_letter]
     assert reasons == [b"not_json", b"poison"]
     assert journal.steps[-1] == ("commit", [0, 1, 2, 3])
 

@@ -110,6 +110,7 @@ def _judged(chat: Chat, scorer: Scorer) -> Iterator[JudgedMessage]:
             operator_id=None,
             sent_at=datetime.fromtimestamp(sent_at_s, tz=UTC),
             sent_at_s=sent_at_s,
+            recorded_at_s=sent_at_s,
             emotions=score.emotions,
             negativity=score.negativity,
         )

@@ -1,12 +1,12 @@
 """When a chat is given to another operator: the policy, what is remembered of a chat, and the verdict on a message.
 
 Everything here is a pure function of the chat's own messages: how records were batched, when they were processed and what
-other chats said makes no difference.
+other chats said makes no difference. And of a bounded stretch of them: what lies more than the policy's horizon back, by the
+records' timestamps, is forgotten, so that a chat's memory can be rebuilt from the labels published since (`recall_message`).
 """
 
 import math
 import tomllib
-from collections.abc import Collection, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Literal
@@ -54,6 +54,11 @@ class EscalationPolicy(_Section):
     sustained: SustainedRule
     cooldown_s: Annotated[float, Field(ge=0.0)]
 
+    @property
+    def horizon_s(self) -> float:
+        """How far back a chat is remembered, by its records' timestamps."""
+        return max(self.cooldown_s, self.sustained.window_s)
+
     @field_validator("weights")
     @classmethod
     def _only_negative_emotions(cls, weights: dict[str, float]) -> dict[str, float]:
@@ -81,7 +86,8 @@ def parse_escalation_policy(toml_text: str, *, source: str) -> EscalationPolicy:
 class JudgedMessage:
     """A message of a chat with its labels and negativity.
 
-    `sent_at` is what the message says; `sent_at_s`, seconds since the epoch, is what the policy goes by.
+    `sent_at` is what the message says; `sent_at_s`, seconds since the epoch, is what the policy goes by; `recorded_at_s` is
+    its record's timestamp, by which it will be forgotten.
     """
 
     message_id: str
@@ -89,19 +95,37 @@ class JudgedMessage:
     operator_id: str | None
     sent_at: datetime
     sent_at_s: float
+    recorded_at_s: float
     emotions: tuple[LabelProbability, ...]
     negativity: float
 
 
+# What the policy made of a message: nothing; one of the messages it goes by; the one that it escalated on.
+Role = Literal["ignored", "counted", "escalated"]
+
+
 @dataclass(frozen=True, slots=True)
-class ChatState:
-    """What is remembered of one chat. Messages are kept oldest first, by when they were sent."""
+class ChatFacts:
+    """Where a chat stands after its newest message: the part of its memory that can be older than the horizon."""
 
     operator_id: str | None = None
     operator_since_s: float = float("-inf")
-    recent: tuple[JudgedMessage, ...] = ()
-    seen_ids: tuple[str, ...] = ()
     escalated_at_s: float = float("-inf")
+    heard_at_s: float = float("-inf")
+    role: Role = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatState:
+    """What is remembered of one chat: facts, and counted messages in the order in which they came.
+
+    - `recent`: since the operator took over and the last escalation, within the policy's window.
+    - `seen`: ids within the horizon with their records' timestamps, to know a duplicate by.
+    """
+
+    facts: ChatFacts = ChatFacts()
+    recent: tuple[JudgedMessage, ...] = ()
+    seen: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,49 +141,88 @@ class EscalationDecision:
 def judge_message(
     policy: EscalationPolicy, state: ChatState, message: JudgedMessage
 ) -> tuple[ChatState, EscalationDecision | None]:
-    """Return what is remembered after this message, and the decision to escalate if there is one.
+    """Return the chat's state after this message, and the decision to escalate if there is one.
 
     A message from before the present operator took over is late: it neither brings the old operator back nor counts
-    against the new one. A message id that was seen counts once.
+    against the new one. A message id that was seen counts once. A chat that was silent beyond the horizon starts afresh.
     """
-    state = _with_operator(state, message)
-    is_late = message.sent_at_s < state.operator_since_s
-    if message.author != "client" or is_late or message.message_id in state.seen_ids:
+    state = _with_operator(_within_horizon(policy, state, message.recorded_at_s), message)
+    facts = state.facts
+    is_late = message.sent_at_s < facts.operator_since_s
+    if message.author != "client" or is_late or any(seen_id == message.message_id for seen_id, _ in state.seen):
         return state, None
     state = _remember(policy, state, message)
-    if message.sent_at_s - state.escalated_at_s < policy.cooldown_s:
+    if message.sent_at_s - facts.escalated_at_s < policy.cooldown_s:
         return state, None
     decision = _decide(policy, state, message)
     if decision is not None:
-        state = replace(state, recent=(), escalated_at_s=message.sent_at_s)
+        facts = replace(facts, escalated_at_s=message.sent_at_s, role="escalated")
+        state = replace(state, facts=facts, recent=())
     return state, decision
 
 
+def recall_message(policy: EscalationPolicy, state: ChatState, facts: ChatFacts, counted: JudgedMessage | None) -> ChatState:
+    """Return the chat's state after a message that was judged before: `facts` are those of its judgement, taken as they are.
+
+    `counted` is the message where its role says that it counted. Recalling a chat's messages from any point on gives a state
+    that decides as the one that was lost, on every message recorded more than the horizon after those left out.
+    """
+    state = _within_horizon(policy, state, facts.heard_at_s)
+    if facts.operator_id != state.facts.operator_id:
+        state = replace(state, recent=())
+    if counted is not None:
+        state = _remember(policy, state, counted)
+    return replace(state, facts=facts, recent=() if facts.role == "escalated" else state.recent)
+
+
+def _within_horizon(policy: EscalationPolicy, state: ChatState, now_s: float) -> ChatState:
+    """Forget what is too old at a record's timestamp; `role` is open until the record's message is judged."""
+    facts = replace(state.facts, heard_at_s=now_s, role="ignored")
+    if now_s - state.facts.heard_at_s > policy.horizon_s:
+        return ChatState(ChatFacts(heard_at_s=now_s))
+    return ChatState(
+        facts,
+        recent=tuple(each for each in state.recent if now_s - each.recorded_at_s <= policy.sustained.window_s),
+        seen=tuple(each for each in state.seen if now_s - each[1] <= policy.horizon_s),
+    )
+
+
 def _with_operator(state: ChatState, message: JudgedMessage) -> ChatState:
-    named = message.operator_id
-    if named is None or named == state.operator_id or message.sent_at_s < state.operator_since_s:
+    named, facts = message.operator_id, state.facts
+    if named is None or named == facts.operator_id or message.sent_at_s < facts.operator_since_s:
         return state
-    return ChatState(operator_id=named, operator_since_s=message.sent_at_s, seen_ids=state.seen_ids)
+    taken_over = ChatFacts(operator_id=named, operator_since_s=message.sent_at_s, heard_at_s=facts.heard_at_s)
+    return ChatState(taken_over, seen=state.seen)
 
 
 def _remember(policy: EscalationPolicy, state: ChatState, message: JudgedMessage) -> ChatState:
-    ordered = sorted((*state.recent, message), key=lambda each: each.sent_at_s)
-    oldest_s = ordered[-1].sent_at_s - policy.sustained.window_s
-    recent = tuple(each for each in ordered if each.sent_at_s >= oldest_s)[-policy.sustained.max_messages :]
-    return replace(state, recent=recent, seen_ids=(*state.seen_ids, message.message_id)[-_SEEN_MESSAGES:])
+    # The caps go by the order of arrival, and nothing is dropped for being sent before another message: what the horizon
+    # will forget must never have pushed out what it keeps.
+    return ChatState(
+        replace(state.facts, role="counted"),
+        recent=(*state.recent, message)[-policy.sustained.max_messages :],
+        seen=(*state.seen, (message.message_id, message.recorded_at_s))[-_SEEN_MESSAGES:],
+    )
+
+
+def _recent_by_time(rule: SustainedRule, state: ChatState) -> tuple[JudgedMessage, ...]:
+    ordered = sorted(state.recent, key=lambda each: each.sent_at_s)
+    oldest_s = ordered[-1].sent_at_s - rule.window_s
+    return tuple(each for each in ordered if each.sent_at_s >= oldest_s)
 
 
 def _decide(policy: EscalationPolicy, state: ChatState, message: JudgedMessage) -> EscalationDecision | None:
     if message.negativity >= policy.severe_message.min_negativity:
-        return EscalationDecision(state.operator_id, "severe_message", message.negativity, (message,))
+        return EscalationDecision(state.facts.operator_id, "severe_message", message.negativity, (message,))
     rule = policy.sustained
     if message.negativity < rule.min_negativity:
         return None
-    counted = tuple(each for each in state.recent if each.negativity >= rule.min_negativity)
-    score = sustained_score(rule, state.recent)
+    recent = _recent_by_time(rule, state)
+    counted = tuple(each for each in recent if each.negativity >= rule.min_negativity)
+    score = sustained_score(rule, recent)
     if len(counted) < rule.min_messages or score < rule.min_score:
         return None
-    return EscalationDecision(state.operator_id, "sustained", _severity_of_score(rule, score), counted)
+    return EscalationDecision(state.facts.operator_id, "sustained", _severity_of_score(rule, score), counted)
 
 
 def sustained_score(rule: SustainedRule, recent: tuple[JudgedMessage, ...]) -> float:
@@ -179,46 +242,3 @@ def sustained_score(rule: SustainedRule, recent: tuple[JudgedMessage, ...]) -> f
 def _severity_of_score(rule: SustainedRule, score: float) -> float:
     # 0.5 where the rule begins to hold, toward 1 as the score grows.
     return round(1.0 - math.pow(0.5, score / rule.min_score), 4)
-
-
-class EscalationStates:
-    """What is remembered of every chat, bounded, in two layers: settled, and of the poll in progress.
-
-    - A poll's changes become lasting only by `keep`, once its events are confirmed; until then `discard` undoes them.
-    - A chat belongs to its input partition (any hashable): when the partition is revoked, its chats are forgotten.
-    - Beyond `max_chats` the chats that were silent longest are forgotten.
-    """
-
-    def __init__(self, policy: EscalationPolicy, *, max_chats: int) -> None:
-        self.policy = policy
-        self._max_chats = max_chats
-        self._settled: dict[tuple[Hashable, str], ChatState] = {}
-        self._in_progress: dict[tuple[Hashable, str], ChatState] = {}
-
-    def __len__(self) -> int:
-        return len(self._settled)
-
-    def judge(self, partition: Hashable, chat_id: str, message: JudgedMessage) -> EscalationDecision | None:
-        """Return the decision on the chat's next message and remember it for this poll."""
-        key = (partition, chat_id)
-        state = self._in_progress.get(key) or self._settled.get(key) or ChatState()
-        self._in_progress[key], decision = judge_message(self.policy, state, message)
-        return decision
-
-    def keep(self) -> None:
-        """Make the poll's changes lasting."""
-        for key, state in self._in_progress.items():
-            self._settled.pop(key, None)  # put last: the dict's order is the order of silence
-            self._settled[key] = state
-        self._in_progress = {}
-        while len(self._settled) > self._max_chats:
-            del self._settled[next(iter(self._settled))]
-
-    def discard(self) -> None:
-        """Undo the poll's changes."""
-        self._in_progress = {}
-
-    def forget_partitions(self, partitions: Collection[Hashable]) -> None:
-        """Forget the chats of partitions that were revoked."""
-        self._settled = {key: state for key, state in self._settled.items() if key[0] not in partitions}
-        self._in_progress = {key: state for key, state in self._in_progress.items() if key[0] not in partitions}

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from worker.contracts import dead_letter
-from worker.contracts.inbound import ChatMessage
 from worker.contracts.outbound import Emotion, EmotionEvent, EscalationEvent, Evidence, ModelInfo, Source
-from worker.core.escalation import EscalationDecision, JudgedMessage
+from worker.core.escalation import ChatFacts, EscalationDecision, JudgedMessage
+from worker.core.label_state import policy_time_s, state_headers, timestamp_of
 from worker.core.labels import tone_of
-from worker.core.records import Decoded, OutgoingRecord, Record, Rejected, TopicNames
+from worker.core.records import Decoded, Headers, OutgoingRecord, Rejected, TopicNames
 from worker.core.scoring import LabelProbability, Score
-
-_LATEST_TIMESTAMP_MS = 253_402_300_799_000  # the last second that datetime can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +22,22 @@ class ScoredMessage:
     was_truncated: bool
 
 
-def timestamp_of(record: Record) -> datetime:
-    """Return the record's timestamp in UTC; one that no calendar holds becomes the nearest that it does."""
-    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_TIMESTAMP_MS) / 1000, tz=UTC)
-
-
 def sent_at_of(decoded: Decoded) -> datetime:
     """Return when the message was sent: as it says itself, else its record's timestamp."""
-    return decoded.message.sent_at or timestamp_of(decoded.record)
+    return decoded.message.sent_at or timestamp_of(decoded.record.timestamp_ms)
 
 
 def judged_message_of(scored: ScoredMessage) -> JudgedMessage:
-    """Return the message as the escalation policy sees it.
-
-    A message can't be sent after its record was written: the earlier of the two is taken, so that one wrong clock in a
-    chat can't make all its later messages look late.
-    """
+    """Return the message as the escalation policy sees it."""
     message, record = scored.decoded.message, scored.decoded.record
     sent_at = sent_at_of(scored.decoded)
-    sent_at_s = sent_at.timestamp()
-    if record.timestamp_ms > 0:
-        sent_at_s = min(sent_at_s, timestamp_of(record).timestamp())
     return JudgedMessage(
         message_id=message.message_id,
         author=message.author,
         operator_id=message.operator_id,
         sent_at=sent_at,
-        sent_at_s=sent_at_s,
+        sent_at_s=policy_time_s(sent_at, timestamp_ms=record.timestamp_ms),
+        recorded_at_s=timestamp_of(record.timestamp_ms).timestamp(),
         emotions=scored.score.emotions,
         negativity=scored.score.negativity,
     )
@@ -66,8 +53,8 @@ class EventBuilder:
     label_order: tuple[str, ...]
     publishes_probabilities: bool = False
 
-    def emotion_record(self, scored: ScoredMessage, *, classified_at: datetime) -> OutgoingRecord:
-        """Return the emotion event of a message, keyed by its chat."""
+    def emotion_record(self, scored: ScoredMessage, *, facts: ChatFacts, classified_at: datetime) -> OutgoingRecord:
+        """Return the emotion event of a message, keyed by its chat; `facts` are the chat's after it."""
         message, record = scored.decoded.message, scored.decoded.record
         event = EmotionEvent(
             event_id=f"emotion:{record.position}",
@@ -88,7 +75,8 @@ class EventBuilder:
             else None,
         )
         absent = None if self.publishes_probabilities else {"probabilities"}
-        return _keyed(self.topics.emotions, message, value=event.model_dump_json(exclude=absent).encode())
+        value = event.model_dump_json(exclude=absent).encode()
+        return _answer(self.topics.emotions, scored, value, headers=state_headers(record, facts))
 
     def escalation_record(self, scored: ScoredMessage, decision: EscalationDecision, *, raised_at: datetime) -> OutgoingRecord:
         """Return the escalation event that a message set off, keyed by its chat."""
@@ -103,7 +91,7 @@ class EventBuilder:
             raised_at=raised_at,
             model=self.model,
         )
-        return _keyed(self.topics.escalations, message, value=event.model_dump_json().encode())
+        return _answer(self.topics.escalations, scored, event.model_dump_json().encode())
 
     def dead_letter_record(self, rejected: Rejected) -> OutgoingRecord:
         """Return the original record byte for byte, with headers added that say where it was and why it was refused."""
@@ -134,5 +122,7 @@ def _evidence(judged: JudgedMessage) -> Evidence:
     )
 
 
-def _keyed(topic: str, message: ChatMessage, *, value: bytes) -> OutgoingRecord:
-    return OutgoingRecord(topic, message.chat_id.encode(), value)
+def _answer(topic: str, scored: ScoredMessage, value: bytes, *, headers: Headers = ()) -> OutgoingRecord:
+    # To the partition with the input partition's number: who reads that one can read back what was published of it.
+    decoded = scored.decoded
+    return OutgoingRecord(topic, decoded.message.chat_id.encode(), value, headers, partition=decoded.record.partition)

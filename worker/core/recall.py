@@ -1,0 +1,49 @@
+"""From the labels of an input partition back to what was remembered of its chats."""
+
+from worker.core.escalation import ChatState, EscalationPolicy, recall_message
+from worker.core.label_state import PublishedLabel
+
+
+class PartitionRecall:
+    """Rebuilds the chats' states of one input partition from its labels.
+
+    - Labels are taken as they stand on the emotions topic: nearly in the order of their messages, some of them more than once.
+      A crash can put them out of order by as many as its polls in progress held: up to `max_disorder` are put right.
+    - Of repeats the first counts; labels of records from `next_offset` on are left out: those will be judged again.
+    """
+
+    def __init__(self, policy: EscalationPolicy, *, next_offset: int, max_disorder: int) -> None:
+        self.labels = 0
+        self.repeats = 0
+        self._policy = policy
+        self._next_offset = next_offset
+        self._max_disorder = max_disorder
+        self._held: dict[int, PublishedLabel] = {}
+        self._recalled_to = -1
+        self._chats: dict[str, ChatState] = {}
+
+    def take(self, label: PublishedLabel) -> None:
+        """Take the next label. Raises what reading its value raises, then or later."""
+        offset = label.state.source.offset
+        if offset >= self._next_offset:
+            return
+        if offset <= self._recalled_to or offset in self._held:
+            self.repeats += 1
+            return
+        self._held[offset] = label
+        if len(self._held) >= 2 * self._max_disorder:
+            self._recall(self._max_disorder)
+
+    def chats(self) -> dict[str, ChatState]:
+        """Return the chats' states after the last label taken, those silent longest first."""
+        self._recall(len(self._held))
+        return self._chats
+
+    def _recall(self, count: int) -> None:
+        for offset in sorted(self._held)[:count]:
+            label = self._held.pop(offset)
+            counted = None if label.state.role == "ignored" else label.judged_message()
+            state = self._chats.pop(label.chat_id, None) or ChatState()
+            self._chats[label.chat_id] = recall_message(self._policy, state, label.facts, counted)
+            self._recalled_to = offset
+            self.labels += 1
