@@ -114,7 +114,7 @@ def board(
     configure_logs(level=settings.log_level, log_format=settings.log_format)
     run_board(
         BoardSettings(
-            bootstrap_servers=settings.bootstrap_servers,
+            connection=settings.broker_connection,
             names=settings.topic_names,
             group_id=settings.group_id,
             host=settings.board_host,

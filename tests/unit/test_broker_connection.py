@@ -1,5 +1,9 @@
+import ast
+from pathlib import Path
+
 import pytest
 
+import worker
 from worker.core.failures import ConfigurationError
 from worker.kafka.connection import BrokerConnection
 from worker.settings import load_settings
@@ -115,3 +119,14 @@ def test_tls_verifies_the_host_name_and_begins_at_version_1_2(environment):
 
 def test_a_connection_without_security_needs_nothing_but_addresses():
     assert BrokerConnection("localhost:9092").protocol == "PLAINTEXT"
+
+
+def test_every_client_of_the_worker_is_made_with_the_options_of_a_connection():
+    made = [
+        (path.name, ast.unparse(node))
+        for path in Path(worker.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("AIOKafka")
+    ]
+    assert len(made) >= 5
+    assert [(name, call) for name, call in made if "client_options()" not in call and "**options" not in call] == []

@@ -13,6 +13,7 @@ from worker.board.feed import BoardFeed
 from worker.board.server import board_app
 from worker.core.failures import ConfigurationError
 from worker.core.records import TopicNames
+from worker.kafka.connection import BrokerConnection
 from worker.kafka.group_lag import group_lag
 from worker.kafka.output_reader import OutputReader
 
@@ -24,7 +25,7 @@ _STOP_DEADLINE_S = 5
 class BoardSettings:
     """What the board must be told. `history_s` is how far back it reads at the start."""
 
-    bootstrap_servers: str
+    connection: BrokerConnection
     names: TopicNames
     group_id: str
     host: str
@@ -76,7 +77,7 @@ async def serve_board(feed: BoardFeed, listener: socket.socket, *, host: str, so
 def _from_kafka(settings: BoardSettings, feed: BoardFeed) -> list[Coroutine[Any, Any, None]]:
     names = settings.names
     reader = OutputReader(
-        settings.bootstrap_servers,
+        settings.connection,
         # Without the setting no text reaches this process: the input topic is not read.
         [names.emotions, names.escalations, *([names.input] if settings.shows_texts else [])],
         since_ms=int((time.time() - settings.history_s) * 1000),
@@ -90,7 +91,7 @@ async def _watch_lag(settings: BoardSettings, feed: BoardFeed) -> None:
     while True:
         if feed.show.viewers:
             feed.lag = await group_lag(
-                settings.bootstrap_servers, group_id=settings.group_id, topic=settings.names.input, timeout_s=_LAG_S
+                settings.connection, group_id=settings.group_id, topic=settings.names.input, timeout_s=_LAG_S
             )
         await asyncio.sleep(_LAG_S)
 

@@ -8,25 +8,27 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from worker.kafka.connection import BrokerConnection
+
 _log = structlog.get_logger(__name__)
 
 
-async def group_lag(bootstrap_servers: str, *, group_id: str, topic: str, timeout_s: float) -> int | None:
+async def group_lag(connection: BrokerConnection, *, group_id: str, topic: str, timeout_s: float) -> int | None:
     """Return how many records of the topic the group has not committed.
 
     None when the group never committed any, or the broker refuses or doesn't answer. Only offsets are asked for, no record is
     read.
     """
     try:
-        return await _ask_for_lag(bootstrap_servers, group_id=group_id, topic=topic, timeout_s=timeout_s)
+        return await _ask_for_lag(connection, group_id=group_id, topic=topic, timeout_s=timeout_s)
     except (KafkaError, OSError, TimeoutError) as error:
         _log.debug("lag is not known", group=group_id, error=type(error).__name__)
         return None
 
 
-async def _ask_for_lag(bootstrap_servers: str, *, group_id: str, topic: str, timeout_s: float) -> int | None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(timeout_s * 1000))
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+async def _ask_for_lag(connection: BrokerConnection, *, group_id: str, topic: str, timeout_s: float) -> int | None:
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(timeout_s * 1000))
+    consumer = AIOKafkaConsumer(**connection.client_options(), enable_auto_commit=False)
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()

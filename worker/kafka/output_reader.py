@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from worker.core.records import Record
+from worker.kafka.connection import BrokerConnection
 
 FeedState = Literal["connecting", "topics_missing", "catching_up", "live", "broker_down"]
 
@@ -36,7 +37,7 @@ class OutputReader:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: BrokerConnection,
         topics: Collection[str],
         *,
         since_ms: int,
@@ -44,7 +45,7 @@ class OutputReader:
         on_state: Callable[[FeedState, tuple[str, ...]], None],
         fetch_max_wait_ms: int = 100,
     ) -> None:
-        self._bootstrap_servers = bootstrap_servers
+        self._connection = connection
         self._topics = tuple(topics)
         self._since_ms = since_ms
         self._on_records = on_records
@@ -66,7 +67,7 @@ class OutputReader:
 
     async def _read_while_it_answers(self) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._connection.client_options(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
