@@ -166,6 +166,14 @@ def schemas(
 
 
 @cli.command()
+def metrics() -> None:
+    """Print every metric and what it is: the page docs/metrics.md."""
+    from worker.telemetry.metrics import metrics_page
+
+    typer.echo(metrics_page())
+
+
+@cli.command()
 def version() -> None:
     """Print the worker's version."""
     typer.echo(__version__)

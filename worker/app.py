@@ -30,6 +30,7 @@ from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.committer import KafkaCommitter
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.lag_watch import LagWatch
 from worker.kafka.publisher import KafkaPublisher
 from worker.kafka.rebalance import PollInProgress, RebalanceListener
 from worker.kafka.subscriber import SubscriptionSettings, subscribe
@@ -78,6 +79,7 @@ class _Worker:
             OnnxClassifier(self._bundle, threads=settings.inference_threads),
             max_padded_tokens=settings.max_padded_tokens,
             max_texts=settings.max_micro_batch,
+            watch=self._metrics,
         )
         self._broker = self._build_broker(client_id)
         self._listener = self._listen_to_rebalances()
@@ -92,6 +94,7 @@ class _Worker:
             on_shutdown=[self._begin_stop],
             specification=_specification(),
         )
+        self._watch_ourselves()
         self._http = HealthServer(
             settings.http_host,
             settings.http_port,
@@ -99,6 +102,14 @@ class _Worker:
             registry=self._metrics.registry,
             asyncapi=lambda: self.app.schema.to_specification().to_jsonable(),
         )
+
+    def _watch_ourselves(self) -> None:
+        manifest, health = self._bundle.manifest, self._health
+        self._metrics.model.info({"name": manifest.name, "version": manifest.version, "digest": self._bundle.digest})
+        self._metrics.broker_reachable.set_function(lambda: float(self._watch.is_reachable))
+        self._metrics.assigned_partitions.set_function(lambda: float(health.assigned_partitions))
+        self._metrics.ready.set_function(lambda: float(not health.ready_problems()))
+        self._lag = LagWatch(lambda: self._subscriber.consumer, on_measured=self._metrics.set_lag)
 
     def _build_broker(self, client_id: str) -> KafkaBroker:
         broker = KafkaBroker(
@@ -208,6 +219,7 @@ class _Worker:
 
     async def _start_watching(self) -> None:
         self._background.append(asyncio.create_task(self._watch.run(self._fail)))
+        self._background.append(asyncio.create_task(self._lag.run()))
 
     async def _begin_stop(self) -> None:
         self._health.is_stopping = True
@@ -231,7 +243,6 @@ class _Worker:
     def _note_assigned(self, partitions: Collection[TopicPartition]) -> None:
         self._states.forget_partitions(partitions)  # a poll that outlived the revocation may have left something
         self._metrics.rebalances.inc()
-        self._metrics.assigned_partitions.set(len(partitions))
         self._health.assigned_partitions = len(partitions)
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:

@@ -1,10 +1,11 @@
 """Classifies the texts of a poll off the event loop, and finds the text that breaks the model, if one does."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,18 @@ class PoisonText:
 Classified = TextLogits | PoisonText
 
 
+class InferenceWatch(Protocol):
+    """Is told what the executor did, on the executor's thread."""
+
+    def tokenized(self, seconds: float) -> None:
+        """A poll's texts were tokenized."""
+        ...
+
+    def ran_micro_batch(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        """The model ran on a micro-batch."""
+        ...
+
+
 class InferenceExecutor:
     """Owns the one thread on which the classifier runs.
 
@@ -48,8 +61,11 @@ class InferenceExecutor:
     - Used directly, `classify_texts` runs on the caller's thread; don't mix the two.
     """
 
-    def __init__(self, classifier: Classifier, *, max_padded_tokens: int, max_texts: int) -> None:
+    def __init__(
+        self, classifier: Classifier, *, max_padded_tokens: int, max_texts: int, watch: InferenceWatch | None = None
+    ) -> None:
         self._classifier = classifier
+        self._watch = watch
         self._max_padded_tokens = max_padded_tokens
         self._max_texts = max_texts
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
@@ -63,7 +79,7 @@ class InferenceExecutor:
 
         Raises `ModelBrokenError` when the model fails on a plain word too.
         """
-        tokenized = _isolate(self._classifier.tokenize, texts)
+        tokenized = _isolate(self._tokenize, texts)
         found: dict[int, Classified] = {i: each for i, each in enumerate(tokenized) if isinstance(each, PoisonText)}
         good = [(index, each) for index, each in enumerate(tokenized) if isinstance(each, TokenizedText)]
         plan = plan_micro_batches(
@@ -84,8 +100,24 @@ class InferenceExecutor:
         """Let the running call end and stop the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        began_s = time.perf_counter()
+        tokenized = self._classifier.tokenize(texts)
+        if self._watch is not None:
+            self._watch.tokenized(time.perf_counter() - began_s)
+        return tokenized
+
     def _logit_rows(self, tokenized: Sequence[TokenizedText]) -> list[npt.NDArray[np.float32]]:
+        began_s = time.perf_counter()
         logits = self._classifier.logits(tokenized)
+        if self._watch is not None:
+            counts = [each.token_count for each in tokenized]
+            self._watch.ran_micro_batch(
+                texts=len(counts),
+                tokens=sum(counts),
+                padded_tokens=max(counts) * len(counts),
+                seconds=time.perf_counter() - began_s,
+            )
         if not np.isfinite(logits).all():
             raise FloatingPointError("logits are not finite")
         return list(logits)
