@@ -33,6 +33,7 @@ from worker.kafka.connection import BrokerConnection
 from worker.kafka.lag_watch import LagWatch
 from worker.kafka.publisher import KafkaPublisher
 from worker.kafka.rebalance import PollInProgress, RebalanceListener
+from worker.kafka.state_reader import StateReader
 from worker.kafka.subscriber import SubscriptionSettings, subscribe
 from worker.kafka.topics import wait_for_topics
 from worker.pipeline import Pipeline
@@ -44,6 +45,7 @@ from worker.telemetry.metrics import Metrics
 _REJECTION_WINDOW = 1000
 _BEAT_S = 1.0
 _DRAIN_MARGIN_S = 5.0
+_LEAST_DISORDER = 4096
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +82,14 @@ class _Worker:
             max_padded_tokens=settings.max_padded_tokens,
             max_texts=settings.max_micro_batch,
             watch=self._metrics,
+        )
+        self._state_reader = StateReader(
+            self._connection,
+            self._names,
+            states=self._states,
+            consumer=lambda: self._subscriber.consumer,
+            deadline_s=settings.broker_deadline_s,
+            max_disorder=max(_LEAST_DISORDER, 4 * settings.max_poll_records),
         )
         self._broker = self._build_broker(client_id)
         self._listener = self._listen_to_rebalances()
@@ -179,7 +189,7 @@ class _Worker:
             on_revoked=self._forget,
             on_assigned=self._note_assigned,
             prepare=_nothing_to_do,
-            restore=_nothing_to_do,
+            restore=self._state_reader.restore,
             on_failure=self._fail,
         )
 

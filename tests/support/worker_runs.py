@@ -133,6 +133,18 @@ class Stage:
                 found.append(Outcome(kind, answers, value, message.key(), headers, place))
         return found
 
+    def repeat_labels(self, chat: str, *, times: int) -> None:
+        """Publish the labels of a chat again, as a worker does that was killed between publishing and committing."""
+        for message in [each for each in self._read(self.names.emotions) if each.key() == chat.encode()] * times:
+            self._producer.produce(
+                self.names.emotions,
+                value=message.value(),
+                key=message.key(),
+                headers=message.headers(),
+                partition=message.partition(),
+            )
+        self.flush()
+
     def escalations(self) -> list[dict[str, Any]]:
         return [json.loads(message.value()) for message in self._read(self.names.escalations)]
 

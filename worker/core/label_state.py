@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from worker.contracts.label_state import STATE_HEADER, LabelState
 from worker.contracts.outbound import Source
 from worker.core.escalation import ChatFacts, JudgedMessage
-from worker.core.records import Headers, Record
+from worker.core.records import Headers, Record, TopicPartition
 from worker.core.scoring import LabelProbability
 
 _LATEST_TIMESTAMP_MS = 253_402_300_799_000  # the last second that datetime can hold
@@ -54,6 +54,11 @@ class PublishedLabel:
     value: bytes
 
     @property
+    def answers(self) -> TopicPartition:
+        """The input partition of the message that it labels."""
+        return TopicPartition(self.state.source.topic, self.state.source.partition)
+
+    @property
     def chat_id(self) -> str:
         return self.key.decode()
 
@@ -69,8 +74,13 @@ class PublishedLabel:
             role=state.role,
         )
 
-    def judged_message(self) -> JudgedMessage:
-        """Return the message that it labels, as the escalation policy saw it. Raises when the value is no emotion event."""
+    def counted_message(self) -> JudgedMessage | None:
+        """Return the message that it labels, as the escalation policy saw it, if it counted.
+
+        Raises `ValueError`, `KeyError` or `TypeError` when the value is no emotion event.
+        """
+        if self.state.role == "ignored":
+            return None
         event: Mapping[str, Any] = from_json(self.value)
         sent_at = datetime.fromisoformat(event["sent_at"])
         return JudgedMessage(
@@ -88,7 +98,10 @@ class PublishedLabel:
 
 
 def published_label(headers: Headers, key: bytes | None, value: bytes | None) -> PublishedLabel | None:
-    """Return the label that a record of the emotions topic is; None when it carries no state, such as an older worker's."""
+    """Return the label that a record of the emotions topic is; None when it carries no state, such as an older worker's.
+
+    Raises `ValueError` when what it carries is none.
+    """
     for name, content in headers:
         if name == STATE_HEADER and content is not None and key is not None and value is not None:
             return PublishedLabel(LabelState.model_validate_json(content), key, value)

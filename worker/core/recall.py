@@ -1,6 +1,6 @@
 """From the labels of an input partition back to what was remembered of its chats."""
 
-from worker.core.escalation import ChatState, EscalationPolicy, recall_message
+from worker.core.escalation import ChatFacts, ChatState, EscalationPolicy, JudgedMessage, recall_message
 from worker.core.label_state import PublishedLabel
 
 
@@ -18,19 +18,19 @@ class PartitionRecall:
         self._policy = policy
         self._next_offset = next_offset
         self._max_disorder = max_disorder
-        self._held: dict[int, PublishedLabel] = {}
+        self._held: dict[int, tuple[str, ChatFacts, JudgedMessage | None]] = {}
         self._recalled_to = -1
         self._chats: dict[str, ChatState] = {}
 
     def take(self, label: PublishedLabel) -> None:
-        """Take the next label. Raises what reading its value raises, then or later."""
+        """Take the next label. Raises `ValueError`, `KeyError` or `TypeError` for one whose value is no emotion event."""
         offset = label.state.source.offset
         if offset >= self._next_offset:
             return
         if offset <= self._recalled_to or offset in self._held:
             self.repeats += 1
             return
-        self._held[offset] = label
+        self._held[offset] = (label.chat_id, label.facts, label.counted_message())
         if len(self._held) >= 2 * self._max_disorder:
             self._recall(self._max_disorder)
 
@@ -41,9 +41,8 @@ class PartitionRecall:
 
     def _recall(self, count: int) -> None:
         for offset in sorted(self._held)[:count]:
-            label = self._held.pop(offset)
-            counted = None if label.state.role == "ignored" else label.judged_message()
-            state = self._chats.pop(label.chat_id, None) or ChatState()
-            self._chats[label.chat_id] = recall_message(self._policy, state, label.facts, counted)
+            chat_id, facts, counted = self._held.pop(offset)
+            state = self._chats.pop(chat_id, None) or ChatState()
+            self._chats[chat_id] = recall_message(self._policy, state, facts, counted)
             self._recalled_to = offset
             self.labels += 1

@@ -28,6 +28,17 @@ async def existing_topics(connection: BrokerConnection, *, request_timeout_s: fl
             await admin.close()
 
 
+async def partition_counts(connection: BrokerConnection, topics: Sequence[str], *, request_timeout_s: float) -> dict[str, int]:
+    """Ask how many partitions each topic has. Raises `KafkaError`, `OSError` or `TimeoutError` without an answer."""
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(request_timeout_s * 1000))
+    async with asyncio.timeout(request_timeout_s):
+        try:
+            await admin.start()
+            return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics(list(topics))}
+        finally:
+            await admin.close()
+
+
 async def wait_for_topics(connection: BrokerConnection, names: TopicNames, *, deadline_s: float) -> None:
     """Return once the broker answers and has every topic.
 
