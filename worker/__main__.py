@@ -13,7 +13,14 @@ import typer
 
 from worker import __version__
 from worker.core.failures import ConfigurationError, WorkerError
-from worker.settings import Settings, load_settings, read_escalation_policy, settings_table
+from worker.settings import (
+    Settings,
+    load_settings,
+    read_escalation_policy,
+    settings_in_force,
+    settings_table,
+    unknown_variables,
+)
 
 DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
 _DEMO_RATE = 12.0
@@ -144,6 +151,26 @@ def publish_demo(
 
 
 @cli.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="one JSON object: ok, settings, findings")] = False) -> None:
+    """Look at settings, model, broker, topics, group and lag; say what to do. Exit code 1 when something is wrong."""
+    from worker import doctor as examine
+
+    in_force: dict[str, str] = {}
+    findings = examine.settings_findings(unknown_variables())
+    try:
+        loaded = load_settings()
+        in_force = settings_in_force(loaded)
+        read_escalation_policy(loaded.escalation_policy)
+        findings += examine.model_findings(lambda: _load_inference(loaded))
+        findings += examine.broker_findings(loaded.broker_connection, loaded.topic_names, group_id=loaded.group_id)
+        findings += examine.health_findings(loaded.http_host, loaded.http_port)
+    except WorkerError as error:
+        findings.append(examine.Finding("settings", "wrong", "can't be used", str(error)))
+    typer.echo((examine.screen_as_json if as_json else examine.screen)(findings, in_force))
+    raise typer.Exit(any(each.verdict == "wrong" for each in findings))
+
+
+@cli.command()
 def settings() -> None:
     """Print every setting, its default and what it is, as a Markdown table."""
     typer.echo(settings_table())
@@ -180,6 +207,12 @@ def version() -> None:
 
 
 def _load_model(loaded: Settings) -> tuple[Any, Any]:
+    bundle, inference = _load_inference(loaded)
+    policy = read_escalation_policy(loaded.escalation_policy)
+    return inference, bundle.scorer(policy.weights)
+
+
+def _load_inference(loaded: Settings) -> tuple[Any, Any]:
     from worker.inference.executor import InferenceExecutor
     from worker.inference.model_bundle import load_model_bundle
     from worker.inference.onnx_classifier import OnnxClassifier
@@ -190,8 +223,7 @@ def _load_model(loaded: Settings) -> tuple[Any, Any]:
         max_padded_tokens=loaded.max_padded_tokens,
         max_texts=loaded.max_micro_batch,
     )
-    policy = read_escalation_policy(loaded.escalation_policy)
-    return inference, bundle.scorer(policy.weights)
+    return bundle, inference
 
 
 def main() -> None:

@@ -186,6 +186,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
     return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)), None) for name in unknown}
 
 
+def settings_in_force(settings: Settings) -> dict[str, str]:
+    """Return the settings that were set, by the name of their variable; secrets are masked."""
+    return {f"{PREFIX}{name.upper()}": str(getattr(settings, name)) for name in sorted(settings.model_fields_set)}
+
+
 def settings_table() -> str:
     """Return the settings as a Markdown table."""
     lines = ["| variable | default | what it is |", "|---|---|---|"]
