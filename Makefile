@@ -8,8 +8,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .DEFAULT_GOAL := help
 .PHONY: demo test train-smoke lint types imports broker bench fuzz help
 
-demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears
-	@$(BIN)/python -m worker demo
+demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears; BOARD=1 opens the live board
+	@$(BIN)/python -m worker demo $(if $(BOARD),--board)
 
 test: $(VENV)/.dev  ## run the test suite
 	@$(BIN)/python -m pytest

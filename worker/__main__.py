@@ -24,6 +24,7 @@ from worker.settings import (
 
 DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
 _DEMO_RATE = 12.0
+_BOARD_DEMO_RATE = 5.0
 
 ChatsOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="file of ChatMessage objects, one a line")]
 
@@ -95,12 +96,21 @@ def demo(
     chats: ChatsOption = DEMO_CHATS,
     as_json: Annotated[bool, typer.Option("--json", help="print every output record as one JSON object a line")] = False,
     rate: Annotated[
-        float | None, typer.Option(min=0.0, help="messages a second, 0 for as fast as it goes; by default 12, with --json 0")
+        float | None,
+        typer.Option(min=0.0, help="messages a second, 0 for as fast as it goes; by default 12, with --json 0, with --board 5"),
     ] = None,
+    board: Annotated[
+        bool, typer.Option("--board", help="show the live board on the chats, which go on under new ids until Ctrl-C")
+    ] = False,
 ) -> None:
     """Run the real worker against an embedded Kafka-protocol broker and show what comes out."""
-    from worker.demo import run_demo
+    from worker.demo import run_board_demo, run_demo
 
+    if board and as_json:
+        raise ConfigurationError("--board and --json don't go together: leave one out")
+    if board:
+        run_board_demo(load_settings().topic_names, chats, rate=_BOARD_DEMO_RATE if rate is None else rate)
+        return
     if rate is None:
         rate = 0.0 if as_json else _DEMO_RATE
     run_demo(load_settings().topic_names, chats, as_json=as_json, rate=rate)

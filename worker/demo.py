@@ -11,14 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from worker.contracts import dead_letter
 from worker.core.failures import ConfigurationError, WorkerError
 from worker.core.records import TopicNames
+from worker.demo_shift import Shift
 from worker.demo_view import DemoSummary, JsonView, OutputRecord, TerminalView
 from worker.kafka.demo_producer import lines_with_keys
 
@@ -60,6 +62,40 @@ def run_demo(names: TopicNames, chats: Path, *, as_json: bool, rate: float) -> N
             worker.stop()
             journey.drain()
         view.close(journey.summary)
+
+
+def run_board_demo(names: TopicNames, chats: Path, *, rate: float) -> None:
+    """Publish a file's chats over and over, sent now and under new ids, with the live board open on them, until Ctrl-C."""
+    shift = Shift(chats)
+    view = _ShiftView(TerminalView(), shift)
+    with tempfile.TemporaryDirectory(prefix="rugo-demo-") as folder:
+        cluster = EmbeddedCluster(names)
+        with (
+            _board_process(cluster.bootstrap_servers, log_path=Path(folder) / "board.log"),
+            _worker_process(cluster.bootstrap_servers, log_path=Path(folder) / "worker.log") as worker,
+        ):
+            journey = _Journey(cluster, worker, view=view, rate=rate)
+            with suppress(KeyboardInterrupt):
+                journey.carry(shift.lines())
+            worker.stop()
+            journey.drain()
+        view.close(journey.summary)
+
+
+class _ShiftView:
+    """Shows what another view shows, and tells the shift of escalations."""
+
+    def __init__(self, view: View, shift: Shift) -> None:
+        self._view = view
+        self._shift = shift
+
+    def show(self, output: OutputRecord, source: dict[str, Any] | None) -> None:
+        self._view.show(output, source)
+        if output.kind == "escalation":
+            self._shift.note_escalation(output.value)
+
+    def close(self, summary: DemoSummary) -> None:
+        self._view.close(summary)
 
 
 class EmbeddedCluster:
@@ -130,7 +166,7 @@ class EmbeddedCluster:
 class _WorkerProcess:
     """The real worker, started as its users start it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[Any]", log_path: Path) -> None:
         self._process = process
         self._log_path = log_path
 
@@ -175,6 +211,36 @@ def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_Work
             worker.stop()
 
 
+@contextmanager
+def _board_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[None]:
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(  # our own module, no shell
+            [sys.executable, "-m", "worker", "board"],
+            env={**os.environ, "RUGO_BOOTSTRAP_SERVERS": bootstrap_servers},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        board = _WorkerProcess(process, log_path)
+        try:
+            announcement = process.stdout.readline() if process.stdout else ""
+            if not announcement:
+                process.wait(_STOP_DEADLINE_S)
+                raise board.failure(f"the board ended with exit code {process.returncode}")
+            sys.stdout.write(f"{announcement.rstrip()}   (Ctrl-C ends the demo)\n")
+            sys.stdout.flush()
+            _open_in_browser(announcement.split()[-1])
+            yield
+        finally:
+            board.stop()
+
+
+def _open_in_browser(url: str) -> None:
+    # Without a screen a text browser might take the terminal.
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(url)
+
+
 class _Journey:
     """Publishes lines no further ahead than the cluster can keep, and shows what comes out."""
 
@@ -191,16 +257,18 @@ class _Journey:
     def carry(self, lines: Iterator[tuple[bytes, bytes | None]]) -> None:
         """Return once every line is published and has its outcome."""
         started_s = time.monotonic()
-        for value, key in lines:
-            while self._is_too_far_ahead():
+        try:
+            for value, key in lines:
+                while self._is_too_far_ahead():
+                    self._take_one()
+                self._waiting[self._cluster.publish(value, key=key)] = (value, time.monotonic())
+                self._waiting_bytes += len(value)
+                self.summary.published += 1
+                self._pause_until(started_s + self.summary.published / self._rate if self._rate else 0.0)
+            while self._waiting:
                 self._take_one()
-            self._waiting[self._cluster.publish(value, key=key)] = (value, time.monotonic())
-            self._waiting_bytes += len(value)
-            self.summary.published += 1
-            self._pause_until(started_s + self.summary.published / self._rate if self._rate else 0.0)
-        while self._waiting:
-            self._take_one()
-        self.summary.seconds = time.monotonic() - started_s
+        finally:
+            self.summary.seconds = time.monotonic() - started_s
 
     def drain(self) -> None:
         """Show what is left once the worker has stopped: an escalation may come after the last label."""

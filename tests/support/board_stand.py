@@ -43,7 +43,7 @@ class BoardStand:
 
 
 @contextmanager
-def board_stand(*, shows_texts: bool = False, source: str = "live") -> Iterator[BoardStand]:
+def board_stand(*, shows_texts: bool = False, source: str = "live", port: int = 0) -> Iterator[BoardStand]:
     """Run a board for as long as the context lasts."""
     ready: list[BoardStand] = []
     begun, over = threading.Event(), threading.Event()
@@ -58,7 +58,7 @@ def board_stand(*, shows_texts: bool = False, source: str = "live") -> Iterator[
 
         return [until_over()]
 
-    with listening_socket("127.0.0.1", 0) as listener:
+    with listening_socket("127.0.0.1", port) as listener:
         feed = BoardFeed(NAMES, shows_texts=shows_texts)
         thread = threading.Thread(
             target=lambda: asyncio.run(serve_board(feed, listener, host="127.0.0.1", sources=sources)), daemon=True

@@ -18,6 +18,7 @@ from worker.kafka.group_lag import group_lag
 from worker.kafka.output_reader import OutputReader
 
 _LAG_S = 5.0
+_LOOK_S = 0.5
 _STOP_DEADLINE_S = 5
 
 
@@ -52,6 +53,7 @@ async def serve_board(feed: BoardFeed, listener: socket.socket, *, host: str, so
         uvicorn.Config(
             board_app(feed.show, host=host),
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             lifespan="off",
@@ -89,10 +91,12 @@ def _from_kafka(settings: BoardSettings, feed: BoardFeed) -> list[Coroutine[Any,
 
 async def _watch_lag(settings: BoardSettings, feed: BoardFeed) -> None:
     while True:
-        if feed.show.viewers:
-            feed.lag = await group_lag(
-                settings.connection, group_id=settings.group_id, topic=settings.names.input, timeout_s=_LAG_S
-            )
+        if not feed.show.viewers:
+            await asyncio.sleep(_LOOK_S)
+            continue
+        feed.lag = await group_lag(
+            settings.connection, group_id=settings.group_id, topic=settings.names.input, timeout_s=_LAG_S
+        )
         await asyncio.sleep(_LAG_S)
 
 

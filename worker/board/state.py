@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 from worker.board.course import Course, Ending, Message, Raised, Step, Takeover, course_after, course_at, course_of
@@ -65,6 +66,8 @@ class Chat:
     escalations: list[Escalation] = field(default_factory=list)
     texts: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=TEXTS_A_CHAT))
     version: int = 0
+    rank: float = float("-inf")  # of its course
+    sought: str = ""  # what a search is compared with
 
     @property
     def operator_id(self) -> str | None:
@@ -161,11 +164,15 @@ class BoardState:
         """Return the escalations, newest first."""
         return sorted(self._escalations, key=lambda each: each.at_s, reverse=True)
 
-    def ranked(self, now_s: float) -> list[tuple[Chat, float | None]]:
-        """Return every chat with the beginning of its trouble, those in trouble first, then by heat."""
-        with_trouble = [(each, each.trouble_since_s(now_s)) for each in self._chats.values()]
-        with_trouble.sort(key=lambda pair: (pair[1] is not None, pair[0].course.rank), reverse=True)
-        return with_trouble
+    def ranked(self, now_s: float) -> tuple[list[Chat], int]:
+        """Return every chat, those in trouble first and then by heat, and how many are in trouble."""
+        troubled: list[Chat] = []
+        others: list[Chat] = []
+        for chat in self._chats.values():
+            is_troubled = chat.course.trouble_since_s is not None and chat.trouble_since_s(now_s) is not None
+            (troubled if is_troubled else others).append(chat)
+        by_rank = attrgetter("rank")
+        return [*sorted(troubled, key=by_rank, reverse=True), *sorted(others, key=by_rank, reverse=True)], len(troubled)
 
     def _is_new(self, event_id: str) -> bool:
         if event_id in self._event_ids:
@@ -176,7 +183,9 @@ class BoardState:
         return True
 
     def _chat(self, chat_id: str) -> Chat:
-        chat = self._chats.pop(chat_id, None) or Chat(chat_id)  # put last: the dict's order is the order of silence
+        chat = self._chats.pop(chat_id, None) or Chat(
+            chat_id, sought=chat_id.casefold()
+        )  # put last: the dict's order is the order of silence
         self._chats[chat_id] = chat
         if len(self._chats) > self._max_chats:
             self._forget(next(iter(self._chats)))
@@ -206,6 +215,7 @@ def _note_operator(chat: Chat, named: str | None, at_s: float) -> None:
     takeover = Takeover(at_s, named)
     chat.takeovers.insert(place, takeover)
     del chat.takeovers[:-_TAKEOVERS_A_CHAT]
+    chat.sought = f"{chat.chat_id}\n{chat.operator_id}".casefold()
     _follow(chat, takeover)
 
 
@@ -217,6 +227,7 @@ def _follow(chat: Chat, step: Step) -> None:
         messages = [Message(each.at_s, each.negativity) for each in chat.points]
         raised = [Raised(each.at_s, each.severity) for each in chat.escalations]
         chat.course = course_of([*chat.takeovers, *messages, *raised])
+    chat.rank = chat.course.rank
     _settle_escalations(chat)
 
 

@@ -29,19 +29,11 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class RankedChat:
-    """A chat with what its place depends on at a moment."""
-
-    chat: Chat
-    trouble_since_s: float | None
-    level: Level
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
-    """The whole board at a moment, made once for all viewers: those in trouble first."""
+    """The whole board at a moment, made once for all viewers: chats in trouble first, escalations newest first."""
 
-    chats: Sequence[RankedChat]
+    now_s: float
+    chats: Sequence[Chat]
     escalations: Sequence[Escalation]
     summary: Mapping[str, Any]
 
@@ -49,14 +41,14 @@ class Picture:
 def picture_of(state: BoardState, now_s: float, *, source: Source, lag: int | None, shows_texts: bool) -> Picture:
     """Return the board at `now_s`."""
     state.settle(now_s)
-    chats = [RankedChat(chat, since_s, _level(chat, since_s, now_s)) for chat, since_s in state.ranked(now_s)]
+    chats, in_trouble = state.ranked(now_s)
     escalations = state.escalations()
     rates = state.rates.at(now_s)
     summary = {
         "now": _ms(now_s),
         "source": {"kind": source.kind, "since": _ms(source.since_s), "topics": source.topics},
         "chats": len(chats),
-        "trouble": sum(each.trouble_since_s is not None for each in chats),
+        "trouble": in_trouble,
         "waiting": sum(each.outcome == "waiting" for each in escalations),
         "rate": round(rates.messages_per_s, 1),
         "tones": dict(rates.tones),
@@ -65,7 +57,7 @@ def picture_of(state: BoardState, now_s: float, *, source: Source, lag: int | No
         "lag": lag,
         "texts": shows_texts,
     }
-    return Picture(chats, escalations, summary)
+    return Picture(now_s, chats, escalations, summary)
 
 
 @dataclass(slots=True)
@@ -79,23 +71,13 @@ class Viewer:
     def next_message(self, picture: Picture) -> dict[str, Any]:
         """Return what the page must be told to show this picture: counters always, the rest where it changed."""
         wanted = self.query.strip().casefold()[:MAX_QUERY_CHARS]
-        chats = [each for each in picture.chats if _matches(each.chat, wanted)] if wanted else picture.chats
-        shown = islice((each for each in picture.escalations if _matches(each, wanted)), MAX_ESCALATIONS)
+        chats = [each for each in picture.chats if wanted in each.sought] if wanted else picture.chats
+        found = (each for each in picture.escalations if _matches(each, wanted))
+        rows = [_placed(each, picture.now_s) for each in chats[:MAX_ROWS]]
+        escalations = [(each.event_id, (each.outcome, each.settled_s), each) for each in islice(found, MAX_ESCALATIONS)]
         message: dict[str, Any] = {**picture.summary, "matches": len(chats)}
-        self._rows = _tell_changes(
-            message,
-            "rows",
-            sent=self._rows,
-            shown=[(each.chat.chat_id, _stamp(each), each) for each in chats[:MAX_ROWS]],
-            view=_row,
-        )
-        self._escalations = _tell_changes(
-            message,
-            "escalations",
-            sent=self._escalations,
-            shown=[(each.event_id, (each.outcome, each.settled_s), each) for each in shown],
-            view=_escalation,
-        )
+        self._rows = _tell_changes(message, "rows", sent=self._rows, shown=rows, view=_row)
+        self._escalations = _tell_changes(message, "escalations", sent=self._escalations, shown=escalations, view=_escalation)
         return message
 
 
@@ -121,28 +103,28 @@ def _tell_changes(
     return stamps
 
 
-def _level(chat: Chat, trouble_since_s: float | None, now_s: float) -> Level:
-    if trouble_since_s is not None:
-        return "trouble"
-    return "tense" if heat_at(chat.course, now_s) >= _TENSE else "calm"
+def _matches(escalation: Escalation, wanted: str) -> bool:
+    return not wanted or wanted in f"{escalation.chat_id}\n{escalation.operator_id or ''}".casefold()
 
 
-def _matches(entry: Chat | Escalation, wanted: str) -> bool:
-    return not wanted or wanted in entry.chat_id.casefold() or wanted in (entry.operator_id or "").casefold()
+def _placed(chat: Chat, now_s: float) -> tuple[str, Hashable, tuple[Chat, float | None, Level]]:
+    since_s = chat.trouble_since_s(now_s)
+    level: Level = "calm"
+    if since_s is not None:
+        level = "trouble"
+    elif heat_at(chat.course, now_s) >= _TENSE:
+        level = "tense"
+    return chat.chat_id, (chat.version, since_s, level), (chat, since_s, level)
 
 
-def _stamp(ranked: RankedChat) -> Hashable:
-    return ranked.chat.version, ranked.trouble_since_s, ranked.level
-
-
-def _row(ranked: RankedChat) -> dict[str, Any]:
-    chat = ranked.chat
+def _row(placed: tuple[Chat, float | None, Level]) -> dict[str, Any]:
+    chat, since_s, level = placed
     waiting = chat.waiting_escalation()
     return {
         "id": chat.chat_id,
-        "operator": chat.operator_id or (waiting.operator_id if waiting else None),
-        "level": ranked.level,
-        "since": _ms(ranked.trouble_since_s),
+        "operator": chat.operator_id,
+        "level": level,
+        "since": _ms(since_s),
         "last": _ms(chat.last_s),
         "reason": waiting.reason if waiting else None,
         "severity": round(waiting.severity, 2) if waiting else None,
