@@ -258,7 +258,9 @@ class BundleConfig(Section):
 
     name: str = "rugo-tiny2"
     version: str = "1.0.0"
-    quantisation: Literal["dynamic", "static", "block32", "block64"] = "block64"
+    quantisation: Literal["dynamic", "static", "block32", "block64", "short_float", "short_block64", "short_int8"] = (
+        "short_int8"
+    )
     base: str = Field(description="for the card: what the weights were started from")
     data: tuple[SourceConfig, ...] = Field((), description="for the card: GoEmotions' sources and licences")
 

@@ -14,6 +14,7 @@ from tests.support.tiny_training import DISTILLED_CONFIG, PLAIN_CONFIG, run_trai
 from training.__main__ import app
 from training.config import ConfigError
 from training.evaluation.saved_logits import read_scored
+from training.export.compare import WAYS
 from training.export.onnx_export import load_for_export
 from training.finetune.answers import answer_keys, known_answers, read_answers
 from training.finetune.encoding import pad
@@ -156,19 +157,20 @@ def test_the_card_shows_scores_examples_and_limits(finished: Path, folders: Path
         assert expected in card
 
 
-def test_exports_by_blocks_do_not_depend_on_the_batch(finished: Path, folders: Path) -> None:
+def test_the_export_agrees_with_torch_whatever_is_batched(finished: Path, folders: Path) -> None:
     del finished
     _run(folders, "all")
     parity = json.loads((folders / "runs" / "tiny" / "export" / "parity.json").read_text("utf-8"))
     assert parity["batch_dependence"] <= 0.001
-    assert parity["cell_agreement"] >= 0.99
+    assert parity["cell_agreement"] >= 0.995
+    assert parity["float_difference"] <= 1e-4
 
 
 def test_every_way_to_export_is_compared(finished: Path, folders: Path) -> None:
     del finished
     words = ["compare-exports", "--config", str(folders / "tiny.toml"), "--runs-dir", str(folders / "runs"), "--threads", "1"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
-    for way in ("float32", "dynamic", "static", "block32", "block64"):
+    for way in ("float32", *WAYS):
         assert f"| {way} | " in result.output
 
 

@@ -10,24 +10,26 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from training.evaluation.metrics import macro_f1
+from worker.core.micro_batch import plan_micro_batches
 from worker.core.scoring import probabilities_from_logits
 
 TokenIds = Sequence[Sequence[int]]
 _BATCH = 64
-_SPEED_TOKENS = 24
-_SPEED_TEXTS = 100
-_SPEED_ROUNDS = 5
+_SPEED_TEXTS = 512
+_SPEED_ALONE = 128
+_SPEED_ROUNDS = 6
+_POLL = 256
+_MAX_PADDED_TOKENS, _MAX_TEXTS = 1024, 32  # the worker's defaults
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """An exported graph beside torch on the same rows, and its speed.
+    """An exported graph beside torch on the same rows.
 
     - `cell_agreement`, `row_agreement`: shares of single labels, and of whole rows, decided as torch decides them.
     - `macro_f1_difference`: exported minus torch.
     - `batch_dependence`: largest change of a probability when a text goes alone or among others, and
       `batch_flips`: labels decided otherwise because of that.
-    - messages a second at 24 tokens, 64 together and alone, on `threads` threads.
     """
 
     megabytes: float
@@ -36,12 +38,18 @@ class Parity:
     macro_f1_difference: float
     batch_dependence: float
     batch_flips: int
-    messages_per_s: float
-    messages_per_s_alone: float
 
     def rounded(self) -> dict[str, float]:
         """Return the figures as they are published."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Messages a second of one graph: in polls of 256, planned into micro-batches as the worker does, and one by one."""
+
+    polls: float
+    alone: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +80,43 @@ def compare_with_torch(path: Path, rows: ParityRows, *, threads: int, seed: int,
         macro_f1_difference=macro_f1(rows.labels, decided) - macro_f1(rows.labels, by_torch),
         batch_dependence=max(float(np.abs(other - alone).max()) for other in compositions[1:]),
         batch_flips=max(int(((other >= rows.thresholds) != (alone >= rows.thresholds)).sum()) for other in compositions[1:]),
-        messages_per_s=_speed(session, rows.token_ids, batch=_BATCH),
-        messages_per_s_alone=_speed(session, rows.token_ids, batch=1),
     )
+
+
+def logit_difference(path: Path, rows: ParityRows) -> float:
+    """Return the largest difference between a graph's logits and torch's, as a share of torch's largest logit."""
+    logits = _in_batches(open_session(path, threads=1), rows.token_ids, rows.pad_id)
+    return float(np.abs(logits - rows.torch_logits).max() / np.abs(rows.torch_logits).max())
+
+
+def measure_speeds(paths: dict[str, Path], rows: ParityRows, *, threads: int) -> dict[str, Speeds]:
+    """Measure several graphs in turns on texts of the rows' lengths: of each the best of some rounds.
+
+    Turns, and the best of them, because other work on the machine comes and goes, and only ever slows.
+    """
+    drawn = np.random.default_rng(0).permutation(len(rows.token_ids))[:_SPEED_TEXTS]
+    texts = [rows.token_ids[row] for row in drawn]
+    polls = [feeds for start in range(0, len(texts), _POLL) for feeds in _planned(texts[start : start + _POLL], rows.pad_id)]
+    alone = [feeds_of([ids], pad_id=rows.pad_id) for ids in texts[:_SPEED_ALONE]]
+    sessions = {name: open_session(path, threads=threads) for name, path in paths.items()}
+    best = dict.fromkeys(paths, Speeds(0.0, 0.0))
+    for _ in range(_SPEED_ROUNDS):
+        for name, session in sessions.items():
+            best[name] = Speeds(max(best[name].polls, _rate(session, polls)), max(best[name].alone, _rate(session, alone)))
+    return best
+
+
+def _planned(token_ids: TokenIds, pad_id: int) -> list[dict[str, npt.NDArray[np.int64]]]:
+    counts = [len(ids) for ids in token_ids]
+    plan = plan_micro_batches(counts, max_padded_tokens=_MAX_PADDED_TOKENS, max_texts=_MAX_TEXTS)
+    return [feeds_of([token_ids[index] for index in micro_batch], pad_id=pad_id) for micro_batch in plan]
+
+
+def _rate(session: ort.InferenceSession, batches: Sequence[dict[str, npt.NDArray[np.int64]]]) -> float:
+    started_s = time.perf_counter()
+    for feeds in batches:
+        session.run(["logits"], feeds)
+    return sum(len(feeds["input_ids"]) for feeds in batches) / (time.perf_counter() - started_s)
 
 
 def open_session(path: Path, *, threads: int) -> ort.InferenceSession:
@@ -122,19 +164,3 @@ def _compositions(
     paired = [[*ids] for each in token_ids for ids in (each, longest)]
     beside = _in_batches(session, paired, pad_id, order=range(len(paired)), batch=2)[::2]
     return [probabilities_from_logits(each) for each in (alone, by_count, shuffled, beside)]
-
-
-def _speed(session: ort.InferenceSession, token_ids: TokenIds, *, batch: int) -> float:
-    """Return messages a second at 24 tokens: the best of some rounds, since other work on the machine only slows."""
-    tokens = np.array([token for ids in token_ids[:_SPEED_TEXTS] for token in ids], np.int64)
-    input_ids = np.resize(tokens, (batch, _SPEED_TOKENS))
-    feeds = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
-    session.run(["logits"], feeds)
-    runs = max(2, 256 // batch)
-    best = 0.0
-    for _ in range(_SPEED_ROUNDS):
-        started = time.perf_counter()
-        for _ in range(runs):
-            session.run(["logits"], feeds)
-        best = max(best, runs * batch / (time.perf_counter() - started))
-    return best
