@@ -14,27 +14,29 @@ import structlog
 from faststream import FastStream
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
-from faststream.specification import AsyncAPI
 
 from worker import __version__
-from worker.contracts.outbound import EmotionEvent, EscalationEvent, ModelInfo
+from worker.contracts.outbound import ModelInfo
 from worker.core.escalation import EscalationPolicy
 from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder
 from worker.core.failures import WorkerError
-from worker.core.records import TopicNames, TopicPartition
+from worker.core.records import TopicPartition
 from worker.core.rejection_flood import RejectionWindow
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.broker_watch import BrokerWatch
+from worker.kafka.channels import describe_channels
 from worker.kafka.committer import KafkaCommitter
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.delivery import AtLeastOnce
 from worker.kafka.lag_watch import LagWatch
+from worker.kafka.polls_in_flight import PollsInFlight
 from worker.kafka.publisher import KafkaPublisher
-from worker.kafka.rebalance import PollInProgress, RebalanceListener
+from worker.kafka.rebalance import RebalanceListener
 from worker.kafka.state_reader import StateReader
-from worker.kafka.subscriber import SubscriptionSettings, subscribe
+from worker.kafka.subscriber import SubscriptionSettings, read_polls, subscribe
 from worker.kafka.topics import wait_for_topics
 from worker.pipeline import Pipeline
 from worker.settings import Settings, load_settings, read_escalation_policy, unknown_variables
@@ -68,7 +70,6 @@ class _Worker:
         self._names = settings.topic_names
         self._failure: WorkerError | None = None
         self._metrics = Metrics()
-        self._polls = PollInProgress()
         self._connection = settings.broker_connection
         self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s)
         self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
@@ -92,19 +93,22 @@ class _Worker:
             max_disorder=max(_LEAST_DISORDER, 4 * settings.max_poll_records),
         )
         self._broker = self._build_broker(client_id)
+        pipeline = self._build_pipeline(policy)
+        self._polls = PollsInFlight(pipeline.score, pipeline.settle, on_failure=self._fail)
         self._listener = self._listen_to_rebalances()
-        self._subscriber = self._subscribe(self._build_pipeline(policy))
+        self._subscriber = self._subscribe()
+        self._reading: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
         self.app = FastStream(
             self._broker,
             logger=logging.getLogger("faststream"),
             lifespan=self._lifespan,
             on_startup=[self._wait_for_broker],
-            after_startup=[self._start_watching],
+            after_startup=[self._start_reading],
             on_shutdown=[self._begin_stop],
-            specification=_specification(),
         )
         self._watch_ourselves()
+        self.app.schema = describe_channels(self._connection.addresses, self._names, security=_security_of(self._connection))
         self._http = HealthServer(
             settings.http_host,
             settings.http_port,
@@ -122,7 +126,7 @@ class _Worker:
         self._lag = LagWatch(lambda: self._subscriber.consumer, on_measured=self._metrics.set_lag)
 
     def _build_broker(self, client_id: str) -> KafkaBroker:
-        broker = KafkaBroker(
+        return KafkaBroker(
             self._connection.addresses.split(","),
             security=_security_of(self._connection),
             client_id=client_id,
@@ -130,12 +134,9 @@ class _Worker:
             allow_auto_create_topics=False,
             request_timeout_ms=20_000,
             retry_backoff_ms=500,
-            graceful_timeout=max(1.0, self._settings.stop_deadline_s - _DRAIN_MARGIN_S),
             logger=logging.getLogger("faststream"),
             log_level=logging.DEBUG,
         )
-        _describe_outputs(broker, self._names)
-        return broker
 
     def _build_pipeline(self, policy: EscalationPolicy) -> Pipeline:
         manifest = self._bundle.manifest
@@ -151,34 +152,31 @@ class _Worker:
                 publishes_probabilities=self._settings.publish_probabilities,
             ),
             flood=RejectionWindow(max_share=self._settings.max_rejected_share, window=_REJECTION_WINDOW),
-            publisher=self._publisher,
-            committer=KafkaCommitter(
-                lambda: self._subscriber.consumer,
-                connection=self._connection,
-                deadline_s=self._settings.broker_deadline_s,
-                on_commit_lost=self._metrics.commits_lost.inc,
+            delivery=AtLeastOnce(
+                self._publisher,
+                KafkaCommitter(
+                    lambda: self._subscriber.consumer,
+                    connection=self._connection,
+                    deadline_s=self._settings.broker_deadline_s,
+                    on_commit_lost=self._metrics.commits_lost.inc,
+                ),
             ),
             metrics=self._metrics,
             now=lambda: datetime.now(UTC),
         )
 
-    def _subscribe(self, pipeline: Pipeline) -> Any:
+    def _subscribe(self) -> Any:
         settings = self._settings
         return subscribe(
             self._broker,
             SubscriptionSettings(
                 topic=settings.input_topic,
                 group_id=settings.group_id,
-                max_poll_records=settings.max_poll_records,
-                poll_timeout_ms=settings.poll_timeout_ms,
                 fetch_max_wait_ms=settings.fetch_max_wait_ms,
                 session_timeout_ms=settings.session_timeout_ms,
                 rebalance_timeout_ms=settings.rebalance_timeout_ms,
             ),
-            process_poll=pipeline.process_poll,
-            polls=self._polls,
             listener=self._listener,
-            on_failure=self._fail,
         )
 
     def _listen_to_rebalances(self) -> RebalanceListener:
@@ -227,14 +225,32 @@ class _Worker:
         await wait_for_topics(self._connection, self._names, deadline_s=settings.broker_deadline_s)
         await self._publisher.start()
 
-    async def _start_watching(self) -> None:
+    async def _start_reading(self) -> None:
+        self._reading = asyncio.create_task(self._read())
         self._background.append(asyncio.create_task(self._watch.run(self._fail)))
         self._background.append(asyncio.create_task(self._lag.run()))
 
     async def _begin_stop(self) -> None:
+        """Read no more, settle what is in flight, within bounds; FastStream stops the consumer after this."""
         self._health.is_stopping = True
         self._watchdog.start()
         await self._listener.stop()
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._failure is None:
+            await self._polls.wait_until_idle(timeout_s=max(1.0, self._settings.stop_deadline_s - _DRAIN_MARGIN_S))
+        await self._polls.drop()
+
+    async def _read(self) -> None:
+        try:
+            await read_polls(
+                self._subscriber.consumer,
+                max_records=self._settings.max_poll_records,
+                take=self._polls.take,
+                deadline_s=self._settings.broker_deadline_s,
+            )
+        except Exception as error:  # noqa: BLE001 - the boundary of a task of its own: nobody else would hear of it
+            self._fail(error)
 
     async def _beat(self) -> None:
         while True:
@@ -271,25 +287,6 @@ def _security_of(connection: BrokerConnection) -> BaseSecurity:
         return BaseSecurity(tls, uses_tls)
     kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
     return kinds[sasl.mechanism](sasl.username, sasl.password.get_secret_value(), tls, uses_tls)
-
-
-def _describe_outputs(broker: KafkaBroker, names: TopicNames) -> None:
-    # Publishers that publish nothing: they put the output topics into the AsyncAPI document.
-    broker.publisher(names.emotions, schema=EmotionEvent, title="emotion events", description="The emotions of every message.")
-    broker.publisher(
-        names.escalations, schema=EscalationEvent, title="escalation events", description="Chats to give to another operator."
-    )
-    broker.publisher(
-        names.dead_letter, schema=bytes, title="dead letters", description="What could not be read, byte for byte, and why."
-    )
-
-
-def _specification() -> AsyncAPI:
-    return AsyncAPI(
-        title="rugo-worker",
-        version=__version__,
-        description="Hears the client's tone in Russian support chats and tells when to change the operator.",
-    )
 
 
 def __getattr__(name: str) -> FastStream:

@@ -1,7 +1,8 @@
 """The journey of one poll, in the order in which it happens."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from worker.core.escalation import EscalationDecision
 from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.labels import tone_of
-from worker.core.records import Decoded, OutgoingRecord, Record, Rejected
+from worker.core.records import Decoded, Outcome, OutgoingRecord, Record, Rejected, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
 from worker.core.scoring import Scorer
 from worker.inference.executor import Classified, InferenceExecutor, PoisonText
@@ -21,27 +22,36 @@ from worker.telemetry.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 
-class Publisher(Protocol):
-    """Publishes events; returns once every one of them is confirmed, else raises."""
+class Delivery(Protocol):
+    """Brings outcomes to the broker: at least once, or exactly once."""
 
-    async def publish(self, outgoing: Sequence[OutgoingRecord]) -> None:
-        """Publish in the given order."""
+    async def publish(self, outcomes: Sequence[Outcome]) -> Collection[TopicPartition]:
+        """Publish in the given order and return once all is confirmed; else raise.
+
+        Returns the input partitions that turned out to be another worker's: their outcomes don't count, it makes them anew.
+        """
         ...
-
-
-class Committer(Protocol):
-    """Stores the next offsets of settled records."""
 
     async def commit(self, settled: Sequence[Record]) -> None:
-        """Commit the next offsets of the partitions that are still owned."""
+        """Store the next offsets of the partitions that are still owned, unless publishing has done so."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPoll:
+    """A poll's records and, for each of them in the same order, the scored message or why there is none."""
+
+    records: Sequence[Record]
+    scored: Sequence[ScoredMessage | Rejected]
 
 
 class Pipeline:
-    """Takes a poll from records to a commit.
+    """Takes a poll from records to a commit, in two steps.
 
-    - One poll at a time: the caller waits for `process_poll` before it calls again.
-    - When `process_poll` raises, nothing of the poll is committed or remembered: its records will come again.
+    - `score` may run for several polls at a time: it looks at nothing but the poll.
+    - `settle` must run for one poll at a time, in the order in which the polls were read: a chat's decisions build on it.
+    - When `settle` raises or is cancelled, nothing of the poll is remembered, and no later one may be settled: its records will
+      come again.
     """
 
     def __init__(
@@ -52,8 +62,7 @@ class Pipeline:
         states: EscalationStates,
         events: EventBuilder,
         flood: RejectionWindow,
-        publisher: Publisher,
-        committer: Committer,
+        delivery: Delivery,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
@@ -62,49 +71,47 @@ class Pipeline:
         self._states = states
         self._events = events
         self._flood = flood
-        self._publisher = publisher
-        self._committer = committer
+        self._delivery = delivery
         self._metrics = metrics
         self._now = now
 
-    async def process_poll(self, records: Sequence[Record]) -> None:
-        """Decode, classify, score, decide, publish, and only then commit."""
+    async def score(self, records: Sequence[Record]) -> ScoredPoll:
+        """Decode, classify and score."""
         decoded = [decode_record(record) for record in records]
-        scored = await self._score(decoded)
-        self._flood.observe([isinstance(each, Rejected) for each in scored])
-        try:
-            outgoing = self._build_events(scored)
-            with self._metrics.publish_seconds.time():
-                await self._publisher.publish(outgoing)
-            self._states.keep()
-        finally:
-            self._states.discard()
-        self._count(records, scored, outgoing)
-        await self._committer.commit(records)
-
-    async def _score(self, decoded: Sequence[Decoded | Rejected]) -> list[ScoredMessage | Rejected]:
         texts = [each.message.text for each in decoded if isinstance(each, Decoded)]
         with self._metrics.inference_seconds.time():
             classified = iter(await self._inference.classify(texts) if texts else [])
-        return [each if isinstance(each, Rejected) else self._scored(each, next(classified)) for each in decoded]
+        scored = [each if isinstance(each, Rejected) else self._scored(each, next(classified)) for each in decoded]
+        return ScoredPoll(records, scored)
+
+    async def settle(self, poll: ScoredPoll) -> None:
+        """Decide, publish, and only then commit."""
+        self._flood.observe([isinstance(each, Rejected) for each in poll.scored])
+        try:
+            outcomes = [self._outcome(each) for each in poll.scored]
+            with self._metrics.publish_seconds.time():
+                lost = await self._delivery.publish(outcomes)
+            self._states.forget_partitions(lost)
+            self._states.keep()
+        finally:
+            self._states.discard()
+        self._count(poll, outcomes, lost=lost)
+        await self._delivery.commit(poll.records)
 
     def _scored(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
         if isinstance(classified, PoisonText):
             return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
         return ScoredMessage(decoded, self._scorer.score(classified.logits), classified.was_truncated)
 
-    def _build_events(self, scored: Sequence[ScoredMessage | Rejected]) -> list[OutgoingRecord]:
-        outgoing: list[OutgoingRecord] = []
-        for each in scored:
-            if isinstance(each, Rejected):
-                outgoing.append(self._events.dead_letter_record(each))
-                continue
-            message, partition = each.decoded.message, each.decoded.record.topic_partition
-            state, decision = self._states.judge(partition, message.chat_id, judged_message_of(each))
-            outgoing.append(self._events.emotion_record(each, facts=state.facts, classified_at=self._now()))
-            if decision is not None:
-                outgoing.append(self._escalation_record(each, decision))
-        return outgoing
+    def _outcome(self, scored: ScoredMessage | Rejected) -> Outcome:
+        if isinstance(scored, Rejected):
+            return Outcome(scored.record, (self._events.dead_letter_record(scored),))
+        message, record = scored.decoded.message, scored.decoded.record
+        state, decision = self._states.judge(record.topic_partition, message.chat_id, judged_message_of(scored))
+        label = self._events.emotion_record(scored, facts=state.facts, classified_at=self._now())
+        if decision is None:
+            return Outcome(record, (label,))
+        return Outcome(record, (label, self._escalation_record(scored, decision)))
 
     def _escalation_record(self, scored: ScoredMessage, decision: EscalationDecision) -> OutgoingRecord:
         chat_id = scored.decoded.message.chat_id
@@ -112,25 +119,27 @@ class Pipeline:
         self._metrics.escalations.labels(decision.reason).inc()
         return self._events.escalation_record(scored, decision, raised_at=self._now())
 
-    def _count(
-        self, records: Sequence[Record], scored: Sequence[ScoredMessage | Rejected], outgoing: Sequence[OutgoingRecord]
-    ) -> None:
+    def _count(self, poll: ScoredPoll, outcomes: Sequence[Outcome], *, lost: Collection[TopicPartition]) -> None:
         metrics, confirmed_at_s = self._metrics, self._now().timestamp()
-        metrics.records_in.inc(len(records))
-        metrics.poll_records.observe(len(records))
+        metrics.records_in.inc(len(poll.records))
+        metrics.poll_records.observe(len(poll.records))
         metrics.remembered_chats.set(len(self._states))
-        rejected = [each for each in scored if isinstance(each, Rejected)]
-        if rejected:
+        for scored, outcome in zip(poll.scored, outcomes, strict=True):
+            if outcome.record.topic_partition in lost:
+                continue
+            metrics.latency_seconds.observe(max(0.0, confirmed_at_s - outcome.record.timestamp_ms / 1000))
+            for each in outcome.outgoing:
+                metrics.events_out.labels(each.topic).inc()
+            self._count_labels(scored)
+        if rejected := [each for each in poll.scored if isinstance(each, Rejected)]:
             reasons = Counter(each.reason for each in rejected)
             _log.warning("records rejected", reasons=dict(reasons), first=rejected[0].record.position)
-        for topic, count in Counter(each.topic for each in outgoing).items():
-            metrics.events_out.labels(topic).inc(count)
-        for record in records:
-            metrics.latency_seconds.observe(max(0.0, confirmed_at_s - record.timestamp_ms / 1000))
-        for each in scored:
-            if isinstance(each, Rejected):
-                metrics.dead_letters.labels(each.reason).inc()
-                continue
-            metrics.tones.labels(tone_of(emotion.label for emotion in each.score.emotions)).inc()
-            for emotion in each.score.emotions:
-                metrics.labels.labels(emotion.label).inc()
+
+    def _count_labels(self, scored: ScoredMessage | Rejected) -> None:
+        metrics = self._metrics
+        if isinstance(scored, Rejected):
+            metrics.dead_letters.labels(scored.reason).inc()
+            return
+        metrics.tones.labels(tone_of(emotion.label for emotion in scored.score.emotions)).inc()
+        for emotion in scored.score.emotions:
+            metrics.labels.labels(emotion.label).inc()

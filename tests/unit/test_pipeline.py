@@ -1,3 +1,4 @@
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ from worker.core.escalation import parse_escalation_policy
 from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder
 from worker.core.failures import BrokerUnavailableError, RejectionFloodError
-from worker.core.records import TopicNames
+from worker.core.records import TopicNames, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
@@ -22,16 +23,18 @@ TOPICS = TopicNames("chat.messages", "chat.emotions", "chat.escalations", "chat.
 
 
 class Journal:
-    """A publisher and a committer that note what they are asked, in order."""
+    """A delivery that notes what it is asked, in order. `lost` are partitions that turn out to be another worker's."""
 
     def __init__(self):
         self.steps = []
         self.fails = False
+        self.lost = ()
 
-    async def publish(self, outgoing):
+    async def publish(self, outcomes):
         if self.fails:
             raise BrokerUnavailableError("gone")
-        self.steps.append(("publish", list(outgoing)))
+        self.steps.append(("publish", [each for outcome in outcomes for each in outcome.outgoing]))
+        return self.lost
 
     async def commit(self, settled):
         self.steps.append(("commit", [each.offset for each in settled]))
@@ -59,8 +62,7 @@ def make_pipeline(tiny_bundle, journal):
             states=EscalationStates(policy, max_chats=100),
             events=EventBuilder(TOPICS, model=model, worker_version="0", label_order=bundle.manifest.labels),
             flood=RejectionWindow(max_share=0.5, window=window),
-            publisher=journal,
-            committer=journal,
+            delivery=journal,
             metrics=Metrics(),
             now=lambda: datetime.fromtimestamp(START_S, tz=UTC),
         )
@@ -74,9 +76,13 @@ def records(*texts, chat="chat-1", first_offset=0):
     ]
 
 
+async def process(pipeline, poll):
+    await pipeline.settle(await pipeline.score(poll))
+
+
 async def test_every_record_gets_its_outcome_in_order_and_the_commit_comes_last(make_pipeline, journal):
     poll = [*records("спасибо"), make_record(b"broken", offset=1), *records("отрава", "почему", first_offset=2)]
-    await make_pipeline().process_poll(poll)
+    await process(make_pipeline(), poll)
     assert [step for step, _ in journal.steps] == ["publish", "commit"]
     assert [each.topic for each in journal.published] == [
         TOPICS.emotions,
@@ -90,7 +96,7 @@ async def test_every_record_gets_its_outcome_in_order_and_the_commit_comes_last(
 
 
 async def test_an_escalation_follows_the_label_of_the_message_that_set_it_off(make_pipeline, journal):
-    await make_pipeline().process_poll(records("спасибо", "злюсь", "рада"))
+    await process(make_pipeline(), records("спасибо", "злюсь", "рада"))
     assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.emotions, TOPICS.escalations, TOPICS.emotions]
     escalation = json.loads(journal.published[2].value)
     assert [each["message_id"] for each in escalation["evidence"]] == ["m1"]
@@ -100,25 +106,52 @@ async def test_nothing_is_committed_or_remembered_when_publishing_fails(make_pip
     pipeline = make_pipeline()
     journal.fails = True
     with pytest.raises(BrokerUnavailableError):
-        await pipeline.process_poll(records("злюсь"))
+        await process(pipeline, records("злюсь"))
     assert journal.steps == []
     journal.fails = False
-    await pipeline.process_poll(records("злюсь"))
+    await process(pipeline, records("злюсь"))
     assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.escalations]
 
 
 async def test_decisions_do_not_depend_on_how_records_were_batched(make_pipeline, journal):
     texts = ["спасибо", "раздражает", "зря", "почему", "раздражает", "злюсь", "мерзость", "рада"]
-    await make_pipeline().process_poll(records(*texts))
+    await process(make_pipeline(), records(*texts))
     at_once = [each.value for each in journal.published]
     journal.steps.clear()
     pipeline = make_pipeline()
     for record in records(*texts):
-        await pipeline.process_poll([record])
+        await process(pipeline, [record])
     assert [each.value for each in journal.published] == at_once
 
 
 async def test_a_flood_of_rejects_stops_before_anything_is_published(make_pipeline, journal):
     with pytest.raises(RejectionFloodError):
-        await make_pipeline(window=4).process_poll([make_record(b"broken", offset=i) for i in range(4)])
+        await process(make_pipeline(window=4), [make_record(b"broken", offset=i) for i in range(4)])
     assert journal.steps == []
+
+
+async def test_what_turns_out_to_be_another_workers_is_not_remembered(make_pipeline, journal):
+    pipeline = make_pipeline()
+    journal.lost = {TopicPartition("chat.messages", 0)}
+    await process(pipeline, records("злюсь"))
+    journal.steps.clear()
+    journal.lost = ()
+    await process(pipeline, records("злюсь"))
+    assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.escalations]
+
+
+async def test_a_poll_that_is_cut_short_is_not_remembered(make_pipeline, journal):
+    pipeline = make_pipeline()
+    scored = await pipeline.score(records("злюсь"))
+    journal.publish, publish = never, journal.publish
+    settling = asyncio.create_task(pipeline.settle(scored))
+    await asyncio.sleep(0)
+    settling.cancel()
+    await asyncio.wait([settling])
+    journal.publish = publish
+    await process(pipeline, records("злюсь"))
+    assert [each.topic for each in journal.published] == [TOPICS.emotions, TOPICS.escalations]
+
+
+async def never(outcomes):
+    await asyncio.Event().wait()

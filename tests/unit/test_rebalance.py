@@ -3,7 +3,8 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition as KafkaTopicPartition
 
-from worker.kafka.rebalance import PollInProgress, RebalanceListener
+from worker.kafka.polls_in_flight import PollsInFlight
+from worker.kafka.rebalance import RebalanceListener
 
 ASSIGNED = [KafkaTopicPartition("chat.messages", 0), KafkaTopicPartition("chat.messages", 2)]
 
@@ -25,6 +26,14 @@ class Steps:
     async def prepare(self, _partitions):
         self.noted.append("prepare")
 
+    async def score(self, records):
+        return records
+
+    async def settle(self, _scored):
+        self.noted.append("settling")
+        await self.may_go_on.wait()
+        self.noted.append("settled")
+
     async def restore(self, _partitions):
         self.noted.append("restore")
         if self.error:
@@ -38,16 +47,21 @@ async def steps():
 
 
 @pytest.fixture
-async def listener(steps):
+async def polls(steps):
+    return PollsInFlight(steps.score, steps.settle, on_failure=steps.noted.append)
+
+
+@pytest.fixture
+async def listener(steps, polls):
     return RebalanceListener(
-        PollInProgress(),
+        polls,
         consumer=lambda: steps,
-        timeout_s=1.0,
+        timeout_s=0.2,
         on_revoked=lambda partitions: steps.noted.append(f"revoked {len(partitions)}"),
         on_assigned=lambda partitions: steps.noted.append(f"assigned {len(partitions)}"),
         prepare=steps.prepare,
         restore=steps.restore,
-        on_failure=lambda error: steps.noted.append(error),
+        on_failure=steps.noted.append,
     )
 
 
@@ -80,3 +94,20 @@ async def test_a_failure_to_get_ready_is_told_and_the_partitions_stay_paused(lis
     await listener.on_partitions_assigned(ASSIGNED)
     await until(lambda: steps.error in steps.noted)
     assert "resume" not in steps.noted
+
+
+async def test_what_is_in_flight_is_settled_before_its_partitions_go(listener, polls, steps):
+    await polls.take([])
+    revocation = asyncio.create_task(listener.on_partitions_revoked(ASSIGNED))
+    await until(lambda: "settling" in steps.noted)
+    steps.may_go_on.set()
+    await revocation
+    assert steps.noted == ["settling", "settled", "revoked 2"]
+
+
+async def test_what_takes_longer_than_a_revocation_may_is_dropped_for_good(listener, polls, steps):
+    await polls.take([])
+    await polls.take([])
+    await listener.on_partitions_revoked(ASSIGNED)
+    steps.may_go_on.set()
+    assert (len(polls), steps.noted) == (0, ["settling", "revoked 2"])

@@ -78,3 +78,11 @@ class OutgoingRecord:
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is published of one record, in this order."""
+
+    record: Record
+    outgoing: tuple[OutgoingRecord, ...]

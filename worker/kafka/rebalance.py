@@ -2,43 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
 from aiokafka.abc import ConsumerRebalanceListener
 
 from worker.core.records import TopicPartition
+from worker.kafka.polls_in_flight import PollsInFlight
 
 _log = structlog.get_logger(__name__)
 
 
-class PollInProgress:
-    """Whether a poll is being processed; lets a rebalance wait for it."""
-
-    def __init__(self) -> None:
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @asynccontextmanager
-    async def hold(self) -> Any:
-        """Mark a poll as in progress for the duration."""
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._idle.set()
-
-    async def wait_until_idle(self, *, timeout_s: float) -> bool:
-        """Return whether no poll was in progress before the time was up."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        return self._idle.is_set()
-
-
 class RebalanceListener(ConsumerRebalanceListener):
-    """Makes partitions ready before their records flow, and lets the poll in progress be settled before they are given away.
+    """Makes partitions ready before their records flow, and lets the polls in flight be settled before they are given away.
 
     - Records of new partitions wait, paused, until `prepare` and then `restore` are through. Both run beside the group's
       heartbeats, so they may take their time; a revocation cancels them.
@@ -47,7 +23,7 @@ class RebalanceListener(ConsumerRebalanceListener):
 
     def __init__(
         self,
-        polls: PollInProgress,
+        polls: PollsInFlight[Any],
         *,
         consumer: Callable[[], Any],
         timeout_s: float,
@@ -68,10 +44,11 @@ class RebalanceListener(ConsumerRebalanceListener):
         self._getting_ready: asyncio.Task[None] | None = None
 
     async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        """Wait for the poll in progress, bounded; then forget what belongs to the partitions."""
+        """Let what is in flight be settled, within bounds, and drop the rest; then forget what belongs to the partitions."""
         await self._stop_getting_ready()
         if not await self._polls.wait_until_idle(timeout_s=self._timeout_s):
-            _log.warning("rebalance did not wait any longer for the poll in progress", timeout_s=self._timeout_s)
+            _log.warning("rebalance drops polls: they took too long", polls=len(self._polls), timeout_s=self._timeout_s)
+            await self._polls.drop()
         self._on_revoked(_partitions_of(revoked))
 
     async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:

@@ -1,27 +1,36 @@
-"""Reads the input topic with a FastStream batch subscriber that can't lose a record.
+"""Reads the input topic: FastStream makes, starts and stops the consumer, a loop of our own takes polls from it.
 
-FastStream's own parsing and decoding fail a whole poll on one odd record, and its acknowledgement policies then skip or loop
-over it. So: a parser and a decoder that only carry records, the manual policy, and a handler that lets nothing escape.
+FastStream's batch handler takes the next poll only when the last one is settled, sleeps when there was none, and fails a whole
+poll on one odd record, which its acknowledgement policies then skip or loop over. Without a handler it does none of that.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import structlog
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnsupportedCodecError,
+)
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker, KafkaMessage
-from pydantic import SkipValidation, WithJsonSchema
+from faststream.kafka import KafkaBroker
 
-from worker.contracts.inbound import ChatMessage
+from worker.core.failures import WorkerError
 from worker.core.records import Record
-from worker.kafka.rebalance import PollInProgress, RebalanceListener
+from worker.kafka.rebalance import RebalanceListener
 from worker.kafka.record_batches import read_any_header_key
 
 _log = structlog.get_logger(__name__)
 
-# The AsyncAPI document shows the one message that travels in a record, not the list that the handler gets.
-Poll = Annotated[list[Any], SkipValidation, WithJsonSchema(ChatMessage.model_json_schema())]
+_WAIT_MS = 1000  # a poll returns as soon as there is a record; without any it is only asked again
+_RETRY_S = 1.0
+_FINAL = (GroupAuthorizationFailedError, TopicAuthorizationFailedError, UnsupportedCodecError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,86 +39,80 @@ class SubscriptionSettings:
 
     topic: str
     group_id: str
-    max_poll_records: int
-    poll_timeout_ms: int
     fetch_max_wait_ms: int
     session_timeout_ms: int
     rebalance_timeout_ms: int
 
 
-def subscribe(
-    broker: KafkaBroker,
-    settings: SubscriptionSettings,
-    *,
-    process_poll: Callable[[Sequence[Record]], Awaitable[None]],
-    polls: PollInProgress,
-    listener: RebalanceListener,
-    on_failure: Callable[[Exception], None],
-) -> Any:
-    """Register the handler of the input topic and return the subscriber.
+class ReadRefusedError(WorkerError):
+    """The broker, or the client library, gives no records any more."""
 
-    A poll whose processing raises is not committed, `on_failure` is called, and no later poll is processed: committing past the
-    failed one would lose it.
-    """
-    has_failed = False
+
+def subscribe(broker: KafkaBroker, settings: SubscriptionSettings, *, listener: RebalanceListener) -> Any:
+    """Register the input topic and return the subscriber, whose `consumer` is there once the broker has started."""
     read_any_header_key()
-
-    subscriber = broker.subscriber(
+    return broker.subscriber(
         settings.topic,
         batch=True,
         group_id=settings.group_id,
-        max_records=settings.max_poll_records,
-        batch_timeout_ms=settings.poll_timeout_ms,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
-        no_reply=True,
         isolation_level="read_committed",
-        parser=_carry_records,
-        decoder=_records_of,
         listener=listener,
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=min(3000, settings.session_timeout_ms // 3),
         rebalance_timeout_ms=settings.rebalance_timeout_ms,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         max_partition_fetch_bytes=1024 * 1024,
-        title="chat messages",
-        description="Every message of every support chat, keyed by chat_id.",
+        include_in_schema=False,  # it has no handler to learn the message's shape from: see channels.py
     )
 
-    @subscriber
-    async def handle_poll(body: Poll) -> None:
-        nonlocal has_failed
-        if has_failed:
+
+async def read_polls(
+    consumer: Any,
+    *,
+    max_records: int,
+    take: Callable[[Sequence[Record]], Awaitable[None]],
+    deadline_s: float,
+) -> None:
+    """Give one poll after another to `take`, waiting for it, until the consumer is stopped.
+
+    Nothing is awaited between a poll's arrival and `take`: a revocation finds a poll either not read yet or already taken.
+    Raises `ReadRefusedError` when reading fails for longer than the deadline, or in a way that time doesn't mend.
+    """
+    loop = asyncio.get_running_loop()
+    failing_since_s: float | None = None
+    while True:
+        try:
+            found = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=max_records)
+        except ConsumerStoppedError:
             return
-        async with polls.hold():
-            try:
-                await process_poll(body)
-            except Exception as error:  # noqa: BLE001 - the subscriber boundary: what escapes here, FastStream would swallow
-                has_failed = True
-                _log.error("poll failed", error=type(error).__name__, records=len(body))
-                on_failure(error)
-
-    return subscriber
-
-
-async def _carry_records(raw: Sequence[Any], original: Callable[[Any], Awaitable[KafkaMessage]]) -> KafkaMessage:
-    # Headers are hidden from FastStream: it fails on those that are null or not UTF-8, and would let a producer steer it.
-    message = await original(tuple(replace(each, headers=()) for each in raw))
-    message.raw_message = raw
-    return message
+        except KafkaError as error:
+            failing_since_s = failing_since_s or loop.time()
+            if isinstance(error, _FINAL) or loop.time() - failing_since_s > deadline_s:
+                raise _refused(error) from error
+            _log.warning("reading failed, trying again", error=type(error).__name__)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            failing_since_s = None
+            if found:
+                await take([_record_of(each) for each in chain(*found.values())])
 
 
-async def _records_of(message: KafkaMessage) -> list[Record]:
-    raw: Any = message.raw_message
-    return [
-        Record(
-            topic=each.topic,
-            partition=each.partition,
-            offset=each.offset,
-            timestamp_ms=each.timestamp,
-            key=each.key,
-            value=each.value,
-            headers=tuple(each.headers),
-        )
-        for each in raw
-    ]
+def _refused(error: KafkaError) -> ReadRefusedError:
+    return ReadRefusedError(
+        f"the input topic can't be read ({type(error).__name__}: {error}). Check the worker's rights to the topic and to its "
+        "group, and the broker's log; for a compression that is not known install its library."
+    )
+
+
+def _record_of(raw: Any) -> Record:
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=tuple(raw.headers),
+    )
