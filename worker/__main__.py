@@ -6,8 +6,9 @@ A command ends with exit code 0, or with 1 and a sentence that says what to chan
 import asyncio
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from worker.settings import (
     settings_table,
     unknown_variables,
 )
+
+if TYPE_CHECKING:
+    from worker.dlq import DeadLetters
 
 DEMO_CHATS = Path(__file__).with_name("demo_chats.jsonl")
 _DEMO_RATE = 12.0
@@ -38,6 +42,13 @@ cli = typer.Typer(
 )
 topics_cli = typer.Typer(help="The worker's topics.", no_args_is_help=True)
 cli.add_typer(topics_cli, name="topics")
+dlq_cli = typer.Typer(help="Dead letters: what could not be read, why, and the way back.", no_args_is_help=True)
+cli.add_typer(dlq_cli, name="dlq")
+
+ReasonOption = Annotated[list[str] | None, typer.Option("--reason", help="only those refused for this; may be repeated")]
+GroupOption = Annotated[str, typer.Option("--group", help="group that remembers what was sent back; by default <group id>.dlq")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON, one object a line")]
+WithTextOption = Annotated[bool, typer.Option("--with-text", help="print values too, a client's words among them")]
 
 
 @cli.command()
@@ -70,6 +81,73 @@ def topics_create(
     )
     for topic, became in outcome.items():
         typer.echo(f"{topic}: {became}")
+
+
+@dlq_cli.command("list")
+def dlq_list(
+    reason: ReasonOption = None,
+    since: Annotated[str | None, typer.Option(help="only those refused since: 90m, 24h, 7d, or 2026-09-14T12:00:00Z")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="how many to show, the newest")] = 50,
+    pending: Annotated[bool, typer.Option("--pending", help="only those that were not sent back yet")] = False,
+    with_text: WithTextOption = False,
+    as_json: JsonOption = False,
+    group: GroupOption = "",
+) -> None:
+    """Count dead letters by reason and show the newest."""
+    from worker.dlq import list_letters
+
+    asyncio.run(
+        list_letters(
+            _dead_letters(group),
+            reasons=reason or [],
+            since=since,
+            limit=limit,
+            is_pending=pending,
+            with_text=with_text,
+            as_json=as_json,
+            now=datetime.now(UTC),
+        )
+    )
+
+
+@dlq_cli.command("show")
+def dlq_show(
+    position: Annotated[str, typer.Argument(help="partition and offset in the dead-letter topic, such as 0-17")],
+    with_text: WithTextOption = False,
+    as_json: JsonOption = False,
+    group: GroupOption = "",
+) -> None:
+    """Show a dead letter: why it was refused, where it was, its key and headers."""
+    from worker.dlq import show_letter
+
+    asyncio.run(show_letter(_dead_letters(group), position, with_text=with_text, as_json=as_json))
+
+
+@dlq_cli.command("redrive")
+def dlq_redrive(
+    positions: Annotated[list[str] | None, typer.Argument(help="partition and offset of each, such as 0-17")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="all that were not sent back yet")] = False,
+    reason: ReasonOption = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help='corrected values: {"position": "0-17", "value": {...}}, one a line'),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="also those that were sent back before")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be sent, and send nothing")] = False,
+    as_json: JsonOption = False,
+    group: GroupOption = "",
+) -> None:
+    """Send dead letters back to the input topic, as they were or with corrected values."""
+    from worker.dlq import Selection, redrive
+
+    selection = Selection(
+        positions=tuple(positions or ()),
+        is_all=everything,
+        reasons=tuple(reason or ()),
+        corrections=from_file,
+        sends_again=again,
+    )
+    asyncio.run(redrive(_dead_letters(group), selection, is_dry_run=dry_run, as_json=as_json))
 
 
 @cli.command()
@@ -214,6 +292,18 @@ def metrics() -> None:
 def version() -> None:
     """Print the worker's version."""
     typer.echo(__version__)
+
+
+def _dead_letters(group: str) -> "DeadLetters":
+    from worker.dlq import DeadLetters
+
+    settings = load_settings()
+    return DeadLetters(
+        settings.broker_connection,
+        settings.topic_names,
+        group_id=group or f"{settings.group_id}.dlq",
+        deadline_s=settings.broker_deadline_s,
+    )
 
 
 def _load_model(loaded: Settings) -> tuple[Any, Any]:

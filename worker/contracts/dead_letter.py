@@ -12,6 +12,7 @@ REJECTION_REASONS: dict[RejectionReason, str] = {
     "poison": "the model fails on this text, alone, while it answers others",
 }
 
+PREFIX = "dlq."  # headers that begin so are the worker's
 REASON = "dlq.reason"
 ERROR = "dlq.error"
 TOPIC = "dlq.topic"
@@ -19,3 +20,4 @@ PARTITION = "dlq.partition"
 OFFSET = "dlq.offset"
 TIMESTAMP = "dlq.timestamp"
 WORKER_VERSION = "dlq.worker_version"
+REDRIVEN_FROM = "dlq.redriven_from"  # on the record that `dlq redrive` sends back: the dead letter's position

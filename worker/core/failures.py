@@ -27,3 +27,7 @@ class RejectionFloodError(WorkerError):
 
 class PublishRefusedError(WorkerError):
     """The broker refuses an event for good, whatever the number of retries."""
+
+
+class DeadLetterError(WorkerError):
+    """Dead letters can't be shown or sent back as they were asked for."""
