@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test train-smoke lint types imports broker bench fuzz help
+.PHONY: demo test train-smoke lint types imports broker bench fuzz chaos help
 
 demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears; BOARD=1 opens the live board
 	@$(BIN)/python -m worker demo $(if $(BOARD),--board)
@@ -36,6 +36,9 @@ fuzz: $(VENV)/.dev  ## look for records that break the worker, for SECONDS=300; 
 	@$(PIP_INSTALL) --editable '.[fuzz]'
 	@mkdir -p fuzz_corpus && $(BIN)/python -m tests.fuzz.fuzz_record fuzz_corpus -max_total_time=$(or $(SECONDS),300) -max_len=4000 -len_control=0 \
 		-timeout=20 -artifact_prefix=fuzz_corpus/
+
+chaos: $(VENV)/.dev  ## break things around workers on a real Kafka and check every law; CHAOS="--seed 2 --minutes 20 ..."
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -102,7 +103,9 @@ def running_kafka(environment: Mapping[str, str] = os.environ) -> "RunningKafka"
     return RunningKafka(servers)
 
 
-def kafka_from_jars(which: Callable[[str], str | None] = shutil.which) -> "KafkaServer":
+def kafka_from_jars(
+    which: Callable[[str], str | None] = shutil.which, *, settings: Mapping[str, str] | None = None
+) -> "KafkaServer":
     """Return a Kafka to be run by this machine's Java, its jars fetched by Maven once and then kept."""
     missing = [name for name in ("java", "mvn") if which(name) is None]
     if missing:
@@ -110,7 +113,7 @@ def kafka_from_jars(which: Callable[[str], str | None] = shutil.which) -> "Kafka
     version = java_version()
     if version < OLDEST_JAVA:
         raise KafkaUnavailableError(f"Java {version} is too old (install Java {OLDEST_JAVA}+)")
-    return KafkaServer(kafka_jars())
+    return KafkaServer(kafka_jars(), settings=settings)
 
 
 def kafka_in_container(which: Callable[[str], str | None] = shutil.which) -> "KafkaContainer":
@@ -217,6 +220,13 @@ class KafkaServer:
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
+
+    def fill_disk(self) -> None:
+        """Let no file of the server grow beyond what the largest is now, until it is started anew: appends there fail."""
+        segments = (self._data_folder() / "data").glob("*/*.log")
+        largest = max(path.stat().st_size for path in segments)
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (largest, hard))
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -71,7 +71,9 @@ class Stage:
             "RUGO_INFERENCE_THREADS": "1",
             "RUGO_SESSION_TIMEOUT_MS": "6000",
         }
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "message.max.bytes": 2_000_000})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "message.max.bytes": 2_000_000, "log_level": 2}
+        )
 
     def create_topics(self) -> "Stage":
         asyncio.run(

@@ -1,0 +1,125 @@
+"""Adds up the results of chaos runs and writes them as the table in docs/chaos.md: `python -m tests.chaos.results`."""
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.run import RunResult
+from tests.support.worker_runs import ROOT
+
+PAGE = ROOT / "docs" / "chaos.md"
+_BEGIN, _END = "<!-- results: made by `python -m tests.chaos.results` -->", "<!-- end of results -->"
+_LOST = ("lost",)
+_ESCALATIONS = ("escalation_missing", "escalation_invented", "escalation_changed")
+
+
+def result_as_json(result: RunResult) -> dict[str, Any]:
+    """Return a run's result as its file holds it."""
+    options, verdict = result.options, result.verdict
+    return {
+        "seed": options.seed,
+        "delivery": options.delivery,
+        "mutation": options.mutation,
+        "command": f"python -m tests.chaos --messages {options.messages} --faults {options.faults} --seed {options.seed} "
+        f"--minutes {options.minutes:g} --delivery {options.delivery}",
+        "messages": verdict.positions,
+        "faults": dict(sorted(result.faults.items())),
+        "ends": dict(sorted(result.ends.items())),
+        "copies": verdict.copies,
+        "repeats": verdict.repeats,
+        "escalations_expected": verdict.escalations_expected,
+        "escalations_found": verdict.escalations_found,
+        "escalation_repeats": verdict.escalation_repeats,
+        "broken": dict(sorted(verdict.broken.items())),
+        "examples": verdict.examples,
+        "trouble": result.trouble,
+        "first_commit_s": {after: [round(each, 2) for each in found] for after, found in result.first_commits_s.items()},
+        "seconds": round(result.seconds),
+    }
+
+
+def result_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return results as Markdown: a line a run and, of several, a line for their sum by delivery."""
+    lines = [
+        "| delivery | seed | messages | faults | lost | repeated | other laws broken | escalations expected / found / wrong "
+        "| other trouble | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(each, str(each["seed"])) for each in results]
+    for delivery in sorted({each["delivery"] for each in results}):
+        of_it = [each for each in results if each["delivery"] == delivery]
+        if len(of_it) > 1:
+            lines.append(_line(_sum(of_it), f"**all {len(of_it)}**"))
+    return "\n".join(lines)
+
+
+def fault_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return how often each fault was made, by delivery."""
+    deliveries = sorted({each["delivery"] for each in results})
+    counts = {
+        name: sum((Counter(each["faults"]) for each in results if each["delivery"] == name), Counter()) for name in deliveries
+    }
+    kinds = sorted({kind for counted in counts.values() for kind in counted})
+    lines = [f"| fault | {' | '.join(deliveries)} |", f"|---|{'---|' * len(deliveries)}"]
+    lines += [f"| {kind} | {' | '.join(str(counts[name][kind]) for name in deliveries)} |" for kind in kinds]
+    return "\n".join(lines)
+
+
+def restart_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return how long starts took until the first commit, by how the worker before had ended."""
+    lines = ["| the one before it was | starts | median s | 95 % within s | longest s |", "|---|---|---|---|---|"]
+    for after in sorted({after for each in results for after in each["first_commit_s"]}):
+        found = sorted(second for each in results for second in each["first_commit_s"].get(after, ()))
+        high = found[min(len(found) - 1, int(len(found) * 0.95))]
+        lines.append(f"| {after} | {len(found)} | {statistics.median(found):.1f} | {high:.1f} | {found[-1]:.1f} |")
+    return "\n".join(lines)
+
+
+def _sum(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {"delivery": results[0]["delivery"]}
+    for name in ("messages", "repeats", "escalations_expected", "escalations_found", "escalation_repeats", "seconds"):
+        total[name] = sum(each[name] for each in results)
+    for name in ("faults", "broken"):
+        total[name] = sum((Counter(each[name]) for each in results), Counter())
+    total["trouble"] = [what for each in results for what in each["trouble"]]
+    return total
+
+
+def _line(result: dict[str, Any], seed: str) -> str:
+    broken = Counter(result["broken"])
+    escalations = sum(broken[law] for law in _ESCALATIONS)
+    others = [f"{law} {count}" for law, count in sorted(broken.items()) if law not in (*_LOST, *_ESCALATIONS)]
+    cells = [
+        result["delivery"],
+        seed,
+        f"{result['messages']:,}",
+        str(sum(result["faults"].values())),
+        str(broken["lost"]),
+        f"{result['repeats'] + result['escalation_repeats']:,}",
+        ", ".join(others) or "none",
+        f"{result['escalations_expected']:,} / {result['escalations_found']:,} / {escalations}",
+        str(len(result["trouble"])) if result["trouble"] else "none",
+        f"{result['seconds'] / 60:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Write the tables of the results in a folder, by default chaos_results/, into docs/chaos.md."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "chaos_results"
+    results = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    results = [each for each in results if not each["mutation"]]
+    tables = [result_table(results), fault_table(results), restart_table(results), "Commands:"]
+    commands = "\n".join(each["command"] for each in results)
+    tables.append(f"```sh\n{commands}\n```")
+    page = PAGE.read_text("utf-8")
+    before, after = page.split(_BEGIN)[0], page.split(_END)[1]
+    PAGE.write_text(f"{before}{_BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{_END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
