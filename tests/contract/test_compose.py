@@ -61,7 +61,7 @@ def setting_problems(compose: Compose) -> Iterator[str]:
 
 def image_problems(compose: Compose) -> Iterator[str]:
     for name, service in compose["services"].items():
-        if not re.search(r":\d+\.\d+\.\d+$", service["image"]):
+        if not re.search(r":v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$", service["image"]):
             yield f"{name}: {service['image']} is not pinned to a version"
     kafkas = {service["image"] for service in compose["services"].values() if service["image"].startswith("apache/kafka")}
     tested = re.findall(
@@ -84,10 +84,12 @@ def hardening_problems(compose: Compose) -> Iterator[str]:
             yield f"{name} may gain privileges"
         if "mem_limit" not in service:
             yield f"{name} may take all memory"
-        if service["image"].startswith("rugo-worker") and not (
-            service.get("read_only") and service.get("cap_drop") == ["ALL"] and "/tmp" in service.get("tmpfs", [])
+        if not service["image"].startswith("apache/kafka") and not (
+            service.get("read_only") and service.get("cap_drop") == ["ALL"]
         ):
-            yield f"{name} is not confined: read_only, cap_drop ALL, tmpfs /tmp"
+            yield f"{name} is not confined: read_only, cap_drop ALL"
+        if service["image"].startswith("rugo-worker") and "/tmp" not in service.get("tmpfs", []):
+            yield f"{name} has no tmpfs /tmp"
 
 
 def listener_problems(compose: Compose) -> Iterator[str]:
@@ -111,11 +113,18 @@ def listener_problems(compose: Compose) -> Iterator[str]:
 
 
 def storage_problems(compose: Compose) -> Iterator[str]:
+    """Data is on named volumes that are declared; files of ours are mounted read-only, and are there."""
     kafka = compose["services"]["kafka"]
-    mounts = dict(volume.split(":", 1) for volume in kafka.get("volumes", []))
-    if kafka["environment"]["KAFKA_LOG_DIRS"] not in mounts.values():
+    if f"kafka-data:{kafka['environment']['KAFKA_LOG_DIRS']}" not in kafka.get("volumes", []):
         yield "Kafka's records are not on a volume"
-    yield from (f"volume {name} is not declared" for name in mounts if name not in compose.get("volumes", {}))
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source, _, rest = volume.partition(":")
+            if not source.startswith("."):
+                if source not in compose.get("volumes", {}):
+                    yield f"{name}: volume {source} is not declared"
+            elif not (REPOSITORY / source).exists() or not rest.endswith(":ro"):
+                yield f"{name}: {volume} is not there, or not read-only"
 
 
 def health_problems(compose: Compose) -> Iterator[str]:
@@ -169,6 +178,11 @@ FAULTS: list[tuple[Check, tuple[str, ...], Any]] = [
     ),
     (listener_problems, ("kafka", "ports"), ["127.0.0.1:9094:9092"]),
     (storage_problems, ("kafka", "volumes"), ["kafka-data:/data"]),
+    (storage_problems, ("prometheus", "volumes"), ["./deploy/observability/alerts.yml:/etc/prometheus/alerts.yml"]),
+    (storage_problems, ("prometheus", "volumes"), ["./deploy/observability/alarms.yml:/etc/prometheus/alerts.yml:ro"]),
+    (storage_problems, ("grafana", "volumes"), ["dashboards:/var/lib/grafana"]),
+    (hardening_problems, ("grafana", "read_only"), False),
+    (port_problems, ("grafana", "ports"), ["3000:3000"]),
     (health_problems, ("worker", "environment", "RUGO_HTTP_PORT"), 8081),
     (health_problems, ("worker", "healthcheck", "test"), ["CMD", "curl", "http://127.0.0.1:8080/ready"]),
 ]
@@ -187,7 +201,15 @@ def test_a_fault_is_seen(compose: Compose, check: Check, where: tuple[str, ...],
 
 def test_the_services_and_their_profiles_are_the_documented_ones(compose: Compose) -> None:
     profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
-    assert profiles == {"kafka": [], "topics": [], "worker": [], "demo-producer": ["demo"], "demo-consumer": ["demo"]}
+    assert profiles == {
+        "kafka": [],
+        "topics": [],
+        "worker": [],
+        "demo-producer": ["demo"],
+        "demo-consumer": ["demo"],
+        "prometheus": ["observability"],
+        "grafana": ["observability"],
+    }
 
 
 def test_every_command_of_the_worker_exists(compose: Compose) -> None:
