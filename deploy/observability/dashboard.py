@@ -206,10 +206,11 @@ def _panels() -> list[dict[str, Any]]:
     for title, panels in ROWS.items():
         place = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
         found.append({"id": len(found) + 1, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []})
-        y, x = y + 1, 0
+        y, x, line_height = y + 1, 0, 0
         for panel in panels:
             if x + panel.width > COLUMNS:
-                y, x = y + panel.height, 0
+                y, x = y + line_height, 0
+            line_height = panel.height
             place = {"x": x, "y": y, "w": panel.width, "h": panel.height}
             found.append(_panel(panel, number=len(found) + 1, place=place))
             x += panel.width
