@@ -42,7 +42,7 @@ def test_a_broker_restart_loses_nothing(stage, own_kafka):
 def test_a_broker_that_is_gone_for_longer_than_the_deadline_ends_an_idle_worker(stage, own_kafka):
     """Kill the broker under a worker that has nothing to do: it exits with code 1 and says which broker is gone."""
     worker = stage.start_worker(RUGO_BROKER_DEADLINE_S="5", RUGO_STOP_DEADLINE_S="8")
-    worker.wait_until_assigned()
+    wait_until(lambda: "partitions ready" in worker.log, what=worker.log)
     own_kafka.kill()
     try:
         started_s = time.monotonic()

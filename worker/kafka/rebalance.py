@@ -70,6 +70,7 @@ class RebalanceListener(ConsumerRebalanceListener):
             await self._prepare(partitions)
             await self._restore(partitions)
             self._consumer().resume(*assigned)
+            _log.info("partitions ready", partitions=sorted(each.partition for each in partitions))
         except Exception as error:  # noqa: BLE001 - the boundary of a task of its own: nobody else would hear of it
             self._on_failure(error)
 
