@@ -35,6 +35,7 @@ from worker.kafka.lag_watch import LagWatch
 from worker.kafka.polls_in_flight import PollsInFlight
 from worker.kafka.publisher import KafkaPublisher
 from worker.kafka.rebalance import RebalanceListener
+from worker.kafka.rights import worker_rights
 from worker.kafka.state_reader import StateReader
 from worker.kafka.subscriber import SubscriptionSettings, read_polls, subscribe
 from worker.kafka.topics import wait_for_topics
@@ -71,7 +72,8 @@ class _Worker:
         self._failure: WorkerError | None = None
         self._metrics = Metrics()
         self._connection = settings.broker_connection
-        self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s)
+        self._rights = worker_rights(self._names, group_id=settings.group_id)
+        self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s, rights=self._rights)
         self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
         self._publisher = KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id)
@@ -222,7 +224,7 @@ class _Worker:
 
     async def _wait_for_broker(self) -> None:
         settings = self._settings
-        await wait_for_topics(self._connection, self._names, deadline_s=settings.broker_deadline_s)
+        await wait_for_topics(self._connection, self._names, deadline_s=settings.broker_deadline_s, rights=self._rights)
         await self._publisher.start()
 
     async def _start_reading(self) -> None:

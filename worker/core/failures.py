@@ -21,6 +21,10 @@ class BrokerUnavailableError(WorkerError):
     """The broker was out of reach for longer than the deadline."""
 
 
+class AccessRefusedError(WorkerError):
+    """The broker answers, and does not let the worker in or do its work; trying again would not help."""
+
+
 class RejectionFloodError(WorkerError):
     """So many records are rejected that the fault is likely elsewhere; nothing more is diverted."""
 

@@ -15,7 +15,7 @@ from worker.core.failures import DeadLetterError, PublishRefusedError, TopicsMis
 from worker.core.records import Record
 from worker.kafka.connection import BrokerConnection
 from worker.kafka.record_batches import must_travel_alone, read_any_header_key, send_alone
-from worker.kafka.topics import broker_unavailable
+from worker.kafka.topics import why_unavailable
 
 _POLL_TIMEOUT_MS = 500
 _MAX_POLL_RECORDS = 500
@@ -48,7 +48,7 @@ async def open_dead_letters(
             await opened.look(await _partitions_of(admin, topic), await admin.list_consumer_group_offsets(group_id))
         yield opened
     except (KafkaError, OSError, TimeoutError) as error:
-        raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
+        raise await why_unavailable(connection, deadline_s=deadline_s, error=error) from error
     finally:
         await admin.close()
         await consumer.stop()

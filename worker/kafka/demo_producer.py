@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.topics import broker_unavailable
+from worker.kafka.rights import Right, missing_rights, rights_refused
+from worker.kafka.topics import ask_broker, broker_unavailable
 
 
 def lines_with_keys(path: Path) -> Iterator[tuple[bytes, bytes | None]]:
@@ -36,6 +37,10 @@ def key_of(line: bytes) -> bytes | None:
 async def publish_lines(path: Path, connection: BrokerConnection, *, topic: str, rate: float, deadline_s: float) -> int:
     """Publish the lines in order at `rate` a second and return how many. Raises `BrokerUnavailableError`."""
     lines = list(lines_with_keys(path))
+    if missing := await ask_broker(
+        connection, lambda admin: missing_rights(admin, [Right("Write", "topic", topic)]), deadline_s=deadline_s
+    ):
+        raise rights_refused(missing, connection)
     producer = AIOKafkaProducer(**connection.client_options(), acks="all", request_timeout_ms=int(deadline_s * 1000))
     try:
         await producer.start()

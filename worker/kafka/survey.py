@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from worker.core.records import TopicNames
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.topics import broker_unavailable
+from worker.kafka.topics import why_unavailable
 
 _MAX_BYTES = "max.message.bytes"
 
@@ -56,12 +56,12 @@ class ClusterSurvey:
 
 
 async def survey_cluster(connection: BrokerConnection, names: TopicNames, *, group_id: str, timeout_s: float) -> ClusterSurvey:
-    """Ask for the topics and the group. Raises `BrokerUnavailableError` when no broker answers in time."""
+    """Ask for the topics and the group. Raises `BrokerUnavailableError` or `AccessRefusedError`."""
     try:
         async with asyncio.timeout(timeout_s):
             return await _survey(connection, names, group_id=group_id, timeout_s=timeout_s)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise broker_unavailable(connection, deadline_s=timeout_s, error=error) from error
+        raise await why_unavailable(connection, deadline_s=timeout_s, error=error) from error
 
 
 async def _survey(connection: BrokerConnection, names: TopicNames, *, group_id: str, timeout_s: float) -> ClusterSurvey:

@@ -1,63 +1,89 @@
 """The topics that the worker needs: are they there, and how to create them."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
-from worker.core.failures import BrokerUnavailableError, TopicsMissingError
+from worker.core.failures import AccessRefusedError, BrokerUnavailableError, TopicsMissingError, WorkerError
 from worker.core.records import TopicNames
+from worker.kafka.broker_access import find_access_fault
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.rights import Right, missing_rights, rights_refused
 
 # A dead letter is the original record and some headers: its topic must take a little more than the input topic does.
 DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
+T = TypeVar("T")
+
 _RETRY_S = 1.0
+_ATTEMPT_S = 10.0
+_SURE_AFTER = 3
+_NOT_ALLOWED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 _USUAL_COPIES = 3
 
 
-async def existing_topics(connection: BrokerConnection, *, request_timeout_s: float) -> frozenset[str]:
-    """Ask the broker for its topics. Raises `KafkaError`, `OSError` or `TimeoutError` when it doesn't answer."""
-    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(request_timeout_s * 1000))
-    async with asyncio.timeout(request_timeout_s):
+async def ask_once(connection: BrokerConnection, question: Callable[[Any], Awaitable[T]], *, timeout_s: float) -> T:
+    """Return what `question` makes of an admin client. Raises `KafkaError`, `OSError` or `TimeoutError` without an answer."""
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(timeout_s * 1000))
+    async with asyncio.timeout(timeout_s):
         try:
             await admin.start()
-            return frozenset(await admin.list_topics())
+            return await question(admin)
         finally:
             await admin.close()
 
 
 async def partition_counts(connection: BrokerConnection, topics: Sequence[str], *, request_timeout_s: float) -> dict[str, int]:
     """Ask how many partitions each topic has. Raises `KafkaError`, `OSError` or `TimeoutError` without an answer."""
-    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(request_timeout_s * 1000))
-    async with asyncio.timeout(request_timeout_s):
-        try:
-            await admin.start()
-            return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics(list(topics))}
-        finally:
-            await admin.close()
+
+    async def ask(admin: Any) -> dict[str, int]:
+        return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics(list(topics))}
+
+    return await ask_once(connection, ask, timeout_s=request_timeout_s)
 
 
-async def wait_for_topics(connection: BrokerConnection, names: TopicNames, *, deadline_s: float) -> None:
-    """Return once the broker answers and has every topic.
+async def ask_broker(connection: BrokerConnection, question: Callable[[Any], Awaitable[T]], *, deadline_s: float) -> T:
+    """Return what `question` makes of an admin client; ask until the broker answers.
 
-    Raises `BrokerUnavailableError` when it doesn't answer within the deadline, `TopicsMissingError` as soon as it answers
-    that a topic is missing.
+    Raises `BrokerUnavailableError` when it doesn't answer within the deadline, `AccessRefusedError` as soon as it is sure that
+    it won't let the worker in.
     """
-    give_up_at = asyncio.get_running_loop().time() + deadline_s
+    give_up_at, suspicions = asyncio.get_running_loop().time() + deadline_s, 0
     while True:
         try:
-            existing = await existing_topics(connection, request_timeout_s=min(10.0, deadline_s))
+            return await ask_once(connection, question, timeout_s=min(_ATTEMPT_S, deadline_s))
         except (KafkaError, OSError, TimeoutError) as error:
+            fault = await find_access_fault(connection, timeout_s=min(_ATTEMPT_S, deadline_s))
+            suspicions = suspicions + 1 if fault else 0
+            if fault and (fault.is_certain or suspicions >= _SURE_AFTER):
+                raise AccessRefusedError(fault.sentence) from error
             if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
                 raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
             await asyncio.sleep(_RETRY_S)
-        else:
-            break
-    if missing := [name for name in names.all if name not in existing]:
+
+
+async def wait_for_topics(
+    connection: BrokerConnection, names: TopicNames, *, deadline_s: float, rights: Sequence[Right] = ()
+) -> None:
+    """Return once the broker answers and has every topic, and gives the worker the rights.
+
+    Raises what `ask_broker` does; `AccessRefusedError` also when a right is missing, `TopicsMissingError` as soon as the broker
+    answers that a topic is.
+    """
+    if missing := await ask_broker(connection, lambda admin: missing_rights(admin, rights), deadline_s=deadline_s):
+        raise rights_refused(missing, connection)
+    existing = await ask_broker(connection, lambda admin: admin.list_topics(), deadline_s=deadline_s)
+    if absent := [name for name in names.all if name not in existing]:
         raise TopicsMissingError(
-            f"topics missing on {connection}: {', '.join(missing)}. Create them with `python -m worker topics create` "
+            f"topics missing on {connection}: {', '.join(absent)}. Create them with `python -m worker topics create` "
             "(it takes the same RUGO_ settings), or with Kafka's own kafka-topics.sh."
         )
 
@@ -70,37 +96,39 @@ def broker_unavailable(connection: BrokerConnection, *, deadline_s: float, error
     )
 
 
+async def why_unavailable(connection: BrokerConnection, *, deadline_s: float, error: BaseException) -> WorkerError:
+    """Return the failure behind an error: the broker won't let the worker in, or else it is out of reach."""
+    if isinstance(error, _NOT_ALLOWED):
+        return AccessRefusedError(
+            f"the broker at {connection} does not allow what this command asks ({type(error).__name__}: {error}): "
+            "see the rights in docs/security.md."
+        )
+    if fault := await find_access_fault(connection, timeout_s=min(_ATTEMPT_S, deadline_s)):
+        return AccessRefusedError(fault.sentence)
+    return broker_unavailable(connection, deadline_s=deadline_s, error=error)
+
+
 async def create_topics(
     connection: BrokerConnection, names: TopicNames, *, partitions: int, replication_factor: int, deadline_s: float
 ) -> dict[str, str]:
     """Create the topics that don't exist and return what became of each: `created` or `exists`.
 
-    A `replication_factor` of 0 takes three copies, or as many as there are brokers. Raises `BrokerUnavailableError` or, with
-    the broker's reason, `TopicsMissingError`.
+    A `replication_factor` of 0 takes three copies, or as many as there are brokers. Raises what `ask_broker` does or, with the
+    broker's reason, `TopicsMissingError`.
     """
-    give_up_at = asyncio.get_running_loop().time() + deadline_s
-    while True:
-        try:
-            response = await _ask_for_topics(connection, names, partitions=partitions, replication_factor=replication_factor)
-            break
-        except (KafkaError, OSError, TimeoutError) as error:
-            if isinstance(error, KafkaError) and not error.retriable:
-                raise TopicsMissingError(f"topics can't be created: {type(error).__name__}: {error}") from error
-            if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
-                raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
-            await asyncio.sleep(_RETRY_S)
-    return {topic: _became(topic, code, message) for topic, code, message in response.topic_errors}
 
-
-async def _ask_for_topics(connection: BrokerConnection, names: TopicNames, *, partitions: int, replication_factor: int) -> Any:
-    admin = AIOKafkaAdminClient(**connection.client_options())
-    try:
-        await admin.start()
+    async def ask(admin: Any) -> Any:
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = replication_factor or min(_USUAL_COPIES, brokers)
-        return await admin.create_topics(_new_topics(names, partitions, replication_factor=copies))
-    finally:
-        await admin.close()
+        try:
+            return await admin.create_topics(_new_topics(names, partitions, replication_factor=copies))
+        except KafkaError as error:
+            if error.retriable:
+                raise
+            raise TopicsMissingError(f"topics can't be created: {type(error).__name__}: {error}") from error
+
+    response = await ask_broker(connection, ask, deadline_s=deadline_s)
+    return {topic: _became(topic, code, message) for topic, code, message in response.topic_errors}
 
 
 def _new_topics(names: TopicNames, partitions: int, *, replication_factor: int) -> Sequence[NewTopic]:
@@ -116,4 +144,6 @@ def _became(topic: str, code: int, message: str | None) -> str:
         return "created"
     if error is TopicAlreadyExistsError:
         return "exists"
+    if error is TopicAuthorizationFailedError:
+        raise AccessRefusedError(f"the broker does not allow this user to create topic {topic}: create it as an administrator.")
     raise TopicsMissingError(f"topic {topic} can't be created: {error.__name__}{f' ({message})' if message else ''}")
