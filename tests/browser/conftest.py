@@ -1,4 +1,4 @@
-"""A headless Chromium for the session, and pages that fail a test on any error of the page's own."""
+"""A headless Chromium for this folder, and pages that fail a test on any error of the page's own."""
 
 import os
 import shutil
@@ -21,7 +21,8 @@ def chromium_path() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, USUAL_NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+# Of this folder, not of the session: while it is open, an event loop runs in the main thread, which other tests want.
+@pytest.fixture(scope="package")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:

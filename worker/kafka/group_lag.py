@@ -28,6 +28,7 @@ async def group_lag(connection: BrokerConnection, *, group_id: str, topic: str, 
 
 async def _ask_for_lag(connection: BrokerConnection, *, group_id: str, topic: str, timeout_s: float) -> int | None:
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(timeout_s * 1000))
+    # Without a subscription it is asked for offsets and fetches nothing.
     consumer = AIOKafkaConsumer(**connection.client_options(), enable_auto_commit=False)
     try:
         async with asyncio.timeout(timeout_s):
@@ -39,9 +40,9 @@ async def _ask_for_lag(connection: BrokerConnection, *, group_id: str, topic: st
             }
             if not committed:
                 return None
+            (described,) = await admin.describe_topics([topic])
+            partitions = [TopicPartition(topic, each["partition"]) for each in described["partitions"]]
             await consumer.start()
-            await consumer.topics()
-            partitions = [TopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or ()]
             first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             return sum(max(0, ends[each] - max(first[each], committed.get(each, 0))) for each in partitions)
     finally:

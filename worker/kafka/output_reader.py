@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from worker.core.records import Record
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.topics import partition_counts
 
 FeedState = Literal["connecting", "topics_missing", "catching_up", "live", "broker_down"]
 
@@ -72,7 +73,6 @@ class OutputReader:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             fetch_max_wait_ms=self._fetch_max_wait_ms,
-            metadata_max_age_ms=int(_NEW_PARTITIONS_S * 1000),
         )
         clock = asyncio.get_running_loop().time
         try:
@@ -88,15 +88,14 @@ class OutputReader:
                     probe_at_s = clock() + _PROBE_S
                 await self._take_poll(consumer)
         finally:
-            await consumer.stop()
+            # As a task: where a fetch was cut off, aiokafka's stop ends in a cancellation that would be taken for ours.
+            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_PROBE_TIMEOUT_S)
 
     async def _follow_partitions(self, consumer: Any) -> bool:
         """Assign what there is to read; return whether every topic exists."""
-        async with asyncio.timeout(_PROBE_TIMEOUT_S):
-            existing = await consumer.topics()
-        missing = tuple(topic for topic in self._topics if topic not in existing)
-        present = [topic for topic in self._topics if topic in existing]
-        wanted = {TopicPartition(topic, each) for topic in present for each in consumer.partitions_for_topic(topic) or ()}
+        counts = await partition_counts(self._connection, self._topics, request_timeout_s=_PROBE_TIMEOUT_S)
+        missing = tuple(topic for topic in self._topics if not counts.get(topic))
+        wanted = {TopicPartition(topic, each) for topic in self._topics for each in range(counts.get(topic, 0))}
         if wanted and wanted != consumer.assignment():
             await self._assign(consumer, wanted)
         if missing:
