@@ -289,6 +289,19 @@ def metrics() -> None:
 
 
 @cli.command()
+def baseline(
+    source: Annotated[str, typer.Option(help="what messages these are, for whoever reads the file")] = "emotion events",
+) -> None:
+    """Make the baseline that drift is measured against, of emotion events on standard input, one a line.
+
+    kafka-console-consumer.sh --topic chat.emotions --from-beginning ... | rugo-worker baseline > baseline.json
+    """
+    from worker.telemetry.drift import baseline_of_events
+
+    typer.echo(baseline_of_events(sys.stdin.buffer, source=source).model_dump_json(indent=1))
+
+
+@cli.command()
 def version() -> None:
     """Print the worker's version."""
     typer.echo(__version__)

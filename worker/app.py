@@ -40,7 +40,8 @@ from worker.kafka.state_reader import StateReader
 from worker.kafka.subscriber import SubscriptionSettings, read_polls, subscribe
 from worker.kafka.topics import wait_for_topics
 from worker.pipeline import Pipeline
-from worker.settings import Settings, load_settings, read_escalation_policy, unknown_variables
+from worker.settings import Settings, load_settings, read_drift_baseline, read_escalation_policy, unknown_variables
+from worker.telemetry.drift import DriftWatch
 from worker.telemetry.health import Health, HealthServer
 from worker.telemetry.logs import configure_logs
 from worker.telemetry.metrics import Metrics
@@ -127,6 +128,16 @@ class _Worker:
         self._metrics.ready.set_function(lambda: float(not health.ready_problems()))
         self._lag = LagWatch(lambda: self._subscriber.consumer, on_measured=self._metrics.set_lag)
 
+    def _watch_drift(self) -> DriftWatch | None:
+        settings = self._settings
+        if not settings.drift_window:
+            return None
+        baseline = read_drift_baseline(settings.drift_baseline) if settings.drift_baseline else self._bundle.manifest.baseline
+        if baseline is None:
+            _log.warning("drift is not measured: the model bundle has no baseline, and RUGO_DRIFT_BASELINE names none")
+            return None
+        return DriftWatch(baseline.counts(), window=settings.drift_window, metrics=self._metrics)
+
     def _build_broker(self, client_id: str) -> KafkaBroker:
         return KafkaBroker(
             self._connection.addresses.split(","),
@@ -165,6 +176,7 @@ class _Worker:
             ),
             metrics=self._metrics,
             now=lambda: datetime.now(UTC),
+            drift=self._watch_drift(),
         )
 
     def _subscribe(self) -> Any:

@@ -17,6 +17,7 @@ from worker.core.records import Decoded, Outcome, OutgoingRecord, Record, Reject
 from worker.core.rejection_flood import RejectionWindow
 from worker.core.scoring import Scorer
 from worker.inference.executor import Classified, InferenceExecutor, PoisonText
+from worker.telemetry.drift import DriftWatch
 from worker.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Pipeline:
         delivery: Delivery,
         metrics: Metrics,
         now: Callable[[], datetime],
+        drift: DriftWatch | None = None,
     ) -> None:
         self._inference = inference
         self._scorer = scorer
@@ -74,6 +76,7 @@ class Pipeline:
         self._delivery = delivery
         self._metrics = metrics
         self._now = now
+        self._drift = drift
 
     async def score(self, records: Sequence[Record]) -> ScoredPoll:
         """Decode, classify and score."""
@@ -96,7 +99,8 @@ class Pipeline:
         finally:
             self._states.discard()
         self._count(poll, outcomes, lost=lost)
-        await self._delivery.commit(poll.records)
+        with self._metrics.commit_seconds.time():
+            await self._delivery.commit(poll.records)
 
     def _scored(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
         if isinstance(classified, PoisonText):
@@ -111,23 +115,24 @@ class Pipeline:
         label = self._events.emotion_record(scored, facts=state.facts, classified_at=self._now())
         if decision is None:
             return Outcome(record, (label,))
-        return Outcome(record, (label, self._escalation_record(scored, decision)))
+        return Outcome(record, (label, self._escalation_record(scored, decision)), escalated=decision.reason)
 
     def _escalation_record(self, scored: ScoredMessage, decision: EscalationDecision) -> OutgoingRecord:
         chat_id = scored.decoded.message.chat_id
         _log.info("chat escalated", chat_id=chat_id, reason=decision.reason, severity=decision.severity)
-        self._metrics.escalations.labels(decision.reason).inc()
         return self._events.escalation_record(scored, decision, raised_at=self._now())
 
     def _count(self, poll: ScoredPoll, outcomes: Sequence[Outcome], *, lost: Collection[TopicPartition]) -> None:
         metrics, confirmed_at_s = self._metrics, self._now().timestamp()
-        metrics.records_in.inc(len(poll.records))
         metrics.poll_records.observe(len(poll.records))
         metrics.remembered_chats.set(len(self._states))
         for scored, outcome in zip(poll.scored, outcomes, strict=True):
             if outcome.record.topic_partition in lost:
                 continue
+            metrics.records_in.inc()
             metrics.latency_seconds.observe(max(0.0, confirmed_at_s - outcome.record.timestamp_ms / 1000))
+            if outcome.escalated is not None:
+                metrics.escalations.labels(outcome.escalated).inc()
             for each in outcome.outgoing:
                 metrics.events_out.labels(each.topic).inc()
             self._count_labels(scored)
@@ -140,6 +145,9 @@ class Pipeline:
         if isinstance(scored, Rejected):
             metrics.dead_letters.labels(scored.reason).inc()
             return
-        metrics.tones.labels(tone_of(emotion.label for emotion in scored.score.emotions)).inc()
-        for emotion in scored.score.emotions:
-            metrics.labels.labels(emotion.label).inc()
+        labels = [emotion.label for emotion in scored.score.emotions]
+        metrics.tones.labels(tone_of(labels)).inc()
+        for label in labels:
+            metrics.labels.labels(label).inc()
+        if self._drift is not None and scored.decoded.message.author == "client":
+            self._drift.observe(labels)

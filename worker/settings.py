@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.core.drift import LabelBaseline
 from worker.core.escalation import EscalationPolicy, parse_escalation_policy
 from worker.core.failures import ConfigurationError
 from worker.core.records import TopicNames
@@ -68,6 +69,12 @@ class Settings(BaseSettings):
     fetch_max_wait_ms: int = Field(100, ge=1, le=5000, description="longest wait of the broker before it answers a fetch")
     session_timeout_ms: int = Field(30_000, ge=6000, description="silence after which the group takes a worker for dead")
     rebalance_timeout_ms: int = Field(60_000, ge=6000, description="time that workers have to drain in a rebalance")
+    drift_window: int = Field(
+        10_000, ge=0, description="newest client messages whose emotions are compared with the baseline; 0 measures no drift"
+    )
+    drift_baseline: Path | None = Field(
+        None, description="file of the baseline, from `rugo-worker baseline`; the model bundle's by default"
+    )
     http_host: str = Field("127.0.0.1", min_length=1, description="address of /live, /ready, /metrics and /asyncapi.json")
     http_port: int = Field(8080, ge=0, le=65_535, description="their port; 0 takes any free one")
     board_host: str = Field("127.0.0.1", min_length=1, description="address of the live board")
@@ -169,6 +176,17 @@ def read_escalation_policy(path: Path) -> EscalationPolicy:
         return parse_escalation_policy(path.read_text(encoding="utf-8"), source=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{PREFIX}ESCALATION_POLICY: can't read {path}: {error}") from error
+
+
+def read_drift_baseline(path: Path) -> LabelBaseline:
+    """Return the baseline of a file. Raises `ConfigurationError`."""
+    try:
+        return LabelBaseline.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) else error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise ConfigurationError(
+            f"{PREFIX}DRIFT_BASELINE: {path} is no baseline ({why}). Make one: `python -m worker baseline --help`."
+        ) from error
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

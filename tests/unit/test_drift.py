@@ -42,11 +42,14 @@ def test_drift_is_never_negative_and_the_same_in_both_directions(some, others):
         assert drift == pytest.approx(drift_by_label(then, now)[label])
 
 
-@given(MESSAGES)
-def test_there_is_none_between_equal_shares(messages):
+@given(MESSAGES, st.integers(1, 50))
+def test_there_is_none_between_equal_shares_of_any_number_of_messages(messages, times):
     counts = with_every_label(counted(messages))
-    assert overall_drift(counts, counts) == 0
-    assert set(drift_by_label(counts, counts).values()) == {0.0}
+    more = LabelCounts(
+        counts.messages * times, {label: n * times for label, n in counts.given.items()}, counts.unlabelled * times
+    )
+    assert overall_drift(more, counts) == pytest.approx(0, abs=1e-9)
+    assert list(drift_by_label(more, counts).values()) == pytest.approx([0] * len(LABELS), abs=1e-9)
 
 
 def test_a_label_that_was_never_given_before_counts_much_but_not_infinitely():

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -6,11 +7,16 @@ from aiokafka import TopicPartition as KafkaTopicPartition
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.core.drift import LabelBaseline
+from worker.core.failures import ConfigurationError
+from worker.core.labels import GOEMOTIONS_LABELS
 from worker.core.records import TopicPartition
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
 from worker.kafka.lag_watch import consumer_lag
+from worker.settings import read_drift_baseline
+from worker.telemetry.drift import MIN_MESSAGES, DriftWatch, baseline_of_events
 from worker.telemetry.metrics import Metrics, metrics_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -55,11 +61,71 @@ def test_the_process_s_own_metrics_are_served_too():
     assert samples(Metrics())[("process_resident_memory_bytes",)] > 1e6
 
 
-def test_drift_is_absent_until_there_is_a_baseline():
+def baseline(messages=2000, **shares):
+    return LabelBaseline(
+        source="a corpus",
+        messages=messages,
+        shares=dict.fromkeys(GOEMOTIONS_LABELS, 0.0) | shares,
+        unlabelled=1 - sum(shares.values()),
+    )
+
+
+def test_drift_is_absent_without_a_baseline_and_before_there_are_messages_enough():
     metrics = Metrics()
+    assert not [name for name, *_ in samples(metrics) if name.startswith("rugo_drift")]
+    watch = DriftWatch(baseline(anger=0.1).counts(), window=5000, metrics=metrics)
+    for _ in range(MIN_MESSAGES - 1):
+        watch.observe(["anger"])
     assert ("rugo_drift_psi",) not in samples(metrics)
-    metrics.show_drift()
-    assert ("rugo_drift_psi",) in samples(metrics)
+    watch.observe(["anger"])
+    found = samples(metrics)
+    assert found[("rugo_drift_window_messages",)] == MIN_MESSAGES
+    assert found[("rugo_drift_psi",)] > 0.25
+    assert found[("rugo_drift_emotion_psi", "anger")] > 0.25
+    assert found[("rugo_drift_emotion_psi", "joy")] < 0.1
+
+
+def test_drift_goes_when_the_window_has_moved_past_what_was_strange():
+    metrics = Metrics()
+    watch = DriftWatch(baseline(anger=0.5).counts(), window=200, metrics=metrics)
+    for _ in range(200):
+        watch.observe(["grief"])
+    assert samples(metrics)[("rugo_drift_psi",)] > 0.25
+    for number in range(200):
+        watch.observe(["anger"] if number % 2 else [])
+    assert samples(metrics)[("rugo_drift_psi",)] < 0.1
+
+
+def test_a_baseline_is_made_of_the_clients_emotion_events():
+    events = [
+        {"author": "client", "emotions": [{"label": "anger"}, {"label": "disgust"}]},
+        {"author": "operator", "emotions": [{"label": "joy"}]},
+        {"text": "as classify prints it", "emotions": []},
+    ]
+    made = baseline_of_events([json.dumps(each).encode() for each in events] + [b"\n"], source="ours")
+    assert (made.source, made.messages, made.unlabelled) == ("ours", 2, 0.5)
+    assert {label: share for label, share in made.shares.items() if share} == {"anger": 0.5, "disgust": 0.5}
+
+
+@pytest.mark.parametrize("line", [b"not json", b"[]", b'{"emotions": 3}', b'{"text": "no emotions"}'])
+def test_what_is_no_emotion_event_is_named_by_its_line_and_not_quoted(line):
+    with pytest.raises(ConfigurationError, match="line 2") as caught:
+        baseline_of_events([b'{"emotions": []}', line], source="ours")
+    assert "no emotions" not in str(caught.value)
+
+
+def test_no_events_make_no_baseline():
+    with pytest.raises(ConfigurationError, match="no emotion event"):
+        baseline_of_events([], source="ours")
+
+
+def test_a_baseline_file_is_read_back_and_another_file_refused_with_the_setting(tmp_path):
+    path = tmp_path / "baseline.json"
+    path.write_text(baseline(anger=0.25).model_dump_json(), "utf-8")
+    assert read_drift_baseline(path).counts().given["anger"] == 500
+    path.write_text("{}", "utf-8")
+    with pytest.raises(ConfigurationError, match="RUGO_DRIFT_BASELINE"):
+        read_drift_baseline(path)
 
 
 def test_lag_is_shown_for_the_partitions_that_are_ours_now():

@@ -40,9 +40,16 @@ def test_a_bundle_of_before_calibration_publishes_plain_probabilities(bundle_cop
 def test_a_baseline_s_shares_come_back_as_counts_and_a_bundle_of_before_has_none(bundle_copy):
     assert load_model_bundle(bundle_copy).manifest.baseline is None
     shares = dict.fromkeys(GOEMOTIONS_LABELS, 0.0) | {"anger": 0.25}
-    edit_manifest(bundle_copy, baseline={"source": "a corpus", "messages": 200, "shares": shares, "unlabelled": 0.5})
+    edit_manifest(bundle_copy, baseline={"source": "a corpus", "messages": 200, "shares": shares, "unlabelled": 0.75})
     counts = load_model_bundle(bundle_copy).manifest.baseline.counts()
-    assert (counts.messages, counts.given["anger"], counts.given["joy"], counts.unlabelled) == (200, 50, 0, 100)
+    assert (counts.messages, counts.given["anger"], counts.given["joy"], counts.unlabelled) == (200, 50, 0, 150)
+
+
+def test_a_baseline_that_does_not_account_for_every_message_is_refused(bundle_copy):
+    shares = dict.fromkeys(GOEMOTIONS_LABELS, 0.0) | {"anger": 0.25}
+    edit_manifest(bundle_copy, baseline={"source": "a corpus", "messages": 200, "shares": shares, "unlabelled": 0.1})
+    with pytest.raises(ModelBundleError, match="every message has a label or none"):
+        load_model_bundle(bundle_copy)
 
 
 def test_a_baseline_that_lacks_a_label_is_refused(bundle_copy):

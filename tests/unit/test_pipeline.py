@@ -50,7 +50,12 @@ def journal():
 
 
 @pytest.fixture
-def make_pipeline(tiny_bundle, journal):
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def make_pipeline(tiny_bundle, journal, metrics):
     bundle = load_model_bundle(tiny_bundle)
     policy = parse_escalation_policy(DEFAULT_POLICY.read_text("utf-8"), source="default")
 
@@ -63,7 +68,7 @@ def make_pipeline(tiny_bundle, journal):
             events=EventBuilder(TOPICS, model=model, worker_version="0", label_order=bundle.manifest.labels),
             flood=RejectionWindow(max_share=0.5, window=window),
             delivery=journal,
-            metrics=Metrics(),
+            metrics=metrics,
             now=lambda: datetime.fromtimestamp(START_S, tz=UTC),
         )
 
@@ -155,3 +160,28 @@ async def test_a_poll_that_is_cut_short_is_not_remembered(make_pipeline, journal
 
 async def never(outcomes):
     await asyncio.Event().wait()
+
+
+async def test_what_was_heard_is_counted_when_it_is_confirmed_and_not_before(make_pipeline, journal, metrics):
+    def counted():
+        ask = metrics.registry.get_sample_value
+        return ask("rugo_escalations_total", {"reason": "severe_message"}), ask("rugo_labels_total", {"emotion": "anger"})
+
+    pipeline = make_pipeline()
+    journal.fails = True
+    with pytest.raises(BrokerUnavailableError):
+        await process(pipeline, records("злюсь"))
+    assert counted() == (0, 0)
+    journal.fails = False
+    await process(pipeline, records("злюсь", "рада"))
+    assert counted() == (1, 1)
+    assert metrics.registry.get_sample_value("rugo_records_in_total") == 2
+    assert metrics.registry.get_sample_value("rugo_commit_seconds_count") == 1
+
+
+async def test_what_another_worker_makes_anew_is_not_counted(make_pipeline, journal, metrics):
+    poll = records("злюсь")
+    journal.lost = [poll[0].topic_partition]
+    await process(make_pipeline(), poll)
+    assert metrics.registry.get_sample_value("rugo_records_in_total") == 0
+    assert metrics.registry.get_sample_value("rugo_escalations_total", {"reason": "severe_message"}) == 0

@@ -18,13 +18,13 @@ from training.evaluation.report import METRICS_NAME, REPORT_FILES
 from training.export.card import REPORT_FOLDER, Example, render_card
 from training.thresholds.calibrate import read_calibration
 from training.thresholds.choose import read_thresholds
+from worker.core.drift import LabelBaseline
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
 from worker.inference.model_bundle import (
     MANIFEST_NAME,
     ONNX_NAME,
     SAFETENSORS_NAME,
     TOKENIZER_NAME,
-    LabelBaseline,
     LabelCalibration,
     Manifest,
     ModelBundle,

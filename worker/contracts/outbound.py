@@ -8,6 +8,8 @@ from worker.contracts.inbound import Author
 
 SCHEMA_VERSION = 1
 
+EscalationReason = Literal["severe_message", "sustained"]
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -76,7 +78,7 @@ class EscalationEvent(_Event):
     event_id: str = Field(description="the same for the same input position, so that repeats can be dropped")
     chat_id: str
     operator_id: str | None = Field(description="who serves the chat now, as far as its messages told")
-    reason: Literal["severe_message", "sustained"]
+    reason: EscalationReason
     severity: Probability
     evidence: tuple[Evidence, ...] = Field(description="the messages that led to it, oldest first")
     action: Literal["reassign_operator"] = "reassign_operator"

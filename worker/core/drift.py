@@ -9,9 +9,18 @@ import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-# Half a message more in every part: a part that is empty on one side would make the index infinite.
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from worker.core.labels import GOEMOTIONS_LABELS
+
+# Half a message more in every part, of the side with fewer: a part that is empty on one side would make the index infinite.
 _HALF = 0.5
+_DECIMALS = 6
+_NEARLY_ALL = 0.999  # the shares are rounded
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,35 @@ class LabelCounts:
     messages: int
     given: Mapping[str, float]
     unlabelled: float
+
+
+class LabelBaseline(BaseModel):
+    """How often the model gives each label to ordinary messages, to measure drift against."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    source: str = Field(description="what messages those were")
+    messages: int = Field(ge=1)
+    shares: dict[str, Share] = Field(description="label to the share of messages that were given it")
+    unlabelled: Share = Field(description="share of messages without a label")
+
+    @field_validator("shares")
+    @classmethod
+    def _check_labels(cls, shares: dict[str, float]) -> dict[str, float]:
+        if set(shares) != set(GOEMOTIONS_LABELS):
+            raise ValueError("must have exactly one entry a label")
+        return shares
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> "LabelBaseline":
+        if sum(self.shares.values()) + self.unlabelled < _NEARLY_ALL:
+            raise ValueError("shares and unlabelled must come to 1 or more: every message has a label or none")
+        return self
+
+    def counts(self) -> LabelCounts:
+        """Return the shares as counts of messages."""
+        given = {label: share * self.messages for label, share in self.shares.items()}
+        return LabelCounts(self.messages, given, self.unlabelled * self.messages)
 
 
 def overall_drift(now: LabelCounts, baseline: LabelCounts) -> float:
@@ -45,12 +83,23 @@ def drift_by_label(now: LabelCounts, baseline: LabelCounts) -> dict[str, float]:
 
 
 def _stability_index(now: Sequence[float], then: Sequence[float]) -> float:
-    now_total, then_total = sum(now) + _HALF * len(now), sum(then) + _HALF * len(then)
+    now_total, then_total = sum(now), sum(then)
+    least = _HALF / min(now_total, then_total)  # the same share on both sides: of equal shares nothing must remain
     index = 0.0
     for now_count, then_count in zip(now, then, strict=True):
-        now_share, then_share = (now_count + _HALF) / now_total, (then_count + _HALF) / then_total
+        now_share, then_share = now_count / now_total + least, then_count / then_total + least
         index += (now_share - then_share) * math.log(now_share / then_share)
-    return index
+    return index / (1.0 + least * len(now))
+
+
+def baseline_of(counts: LabelCounts, *, source: str) -> LabelBaseline:
+    """Return what was counted, of at least one message, as a baseline."""
+    return LabelBaseline(
+        source=source,
+        messages=counts.messages,
+        shares={label: round(counts.given.get(label, 0) / counts.messages, _DECIMALS) for label in GOEMOTIONS_LABELS},
+        unlabelled=round(counts.unlabelled / counts.messages, _DECIMALS),
+    )
 
 
 class LabelWindow:

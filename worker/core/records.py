@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from worker.contracts.dead_letter import RejectionReason
 from worker.contracts.inbound import ChatMessage
+from worker.contracts.outbound import EscalationReason
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -82,7 +83,8 @@ class OutgoingRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is published of one record, in this order."""
+    """What is published of one record, in this order; `escalated` is the reason of the escalation among it, if there is one."""
 
     record: Record
     outgoing: tuple[OutgoingRecord, ...]
+    escalated: EscalationReason | None = None

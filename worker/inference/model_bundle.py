@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from worker.core.drift import LabelCounts
+from worker.core.drift import LabelBaseline
 from worker.core.failures import ModelBundleError
 from worker.core.labels import GOEMOTIONS_LABELS
 from worker.core.scoring import Calibration, Scorer
@@ -24,9 +24,6 @@ TOKENIZER_NAME = "tokenizer.json"
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[2] / "model_weights" / "rugo-tiny2"
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
 class LabelCalibration(BaseModel):
     """A label's calibrated probability is sigmoid(scale · logit + offset)."""
 
@@ -34,29 +31,6 @@ class LabelCalibration(BaseModel):
 
     scale: float = Field(gt=0)
     offset: float
-
-
-class LabelBaseline(BaseModel):
-    """How often the model gives each label to ordinary messages, to measure drift against."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    source: str = Field(description="what messages those were")
-    messages: int = Field(ge=1)
-    shares: dict[str, Share] = Field(description="label to the share of messages that were given it")
-    unlabelled: Share = Field(description="share of messages without a label")
-
-    @field_validator("shares")
-    @classmethod
-    def _check_labels(cls, shares: dict[str, float]) -> dict[str, float]:
-        if set(shares) != set(GOEMOTIONS_LABELS):
-            raise ValueError("must have exactly one entry a label")
-        return shares
-
-    def counts(self) -> LabelCounts:
-        """Return the shares as counts of messages."""
-        given = {label: share * self.messages for label, share in self.shares.items()}
-        return LabelCounts(self.messages, given, self.unlabelled * self.messages)
 
 
 class Manifest(BaseModel):

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from worker import __version__
 from worker.contracts.dead_letter import RejectionReason
-from worker.contracts.outbound import EscalationEvent
+from worker.contracts.outbound import EscalationReason
 from worker.core.labels import GOEMOTIONS_LABELS, Tone
 from worker.core.records import TopicPartition
 
@@ -64,7 +64,7 @@ class Metrics:
         self.remembered_chats = self._add(Gauge, "rugo_remembered_chats", "Chats that the escalation policy remembers")
         _start_at_zero(self.labels, GOEMOTIONS_LABELS)
         _start_at_zero(self.tones, get_args(Tone))
-        _start_at_zero(self.escalations, get_args(EscalationEvent.model_fields["reason"].annotation))
+        _start_at_zero(self.escalations, get_args(EscalationReason))
 
     def _declare_stages(self) -> None:
         self.poll_records = self._add(Histogram, "rugo_poll_records", "Records of one poll", buckets=_SIZES)
@@ -98,6 +98,7 @@ class Metrics:
         self.ready = self._add(Gauge, "rugo_ready", "1 while /ready is 200, else 0")
 
     def _declare_drift(self) -> None:
+        self._shows_drift = False
         self.drift = self._add(
             Gauge, "rugo_drift_psi", "Population stability index of all labels against the baseline", is_late=True
         )
@@ -133,10 +134,19 @@ class Metrics:
         for each, lag in lags.items():
             self.consumer_lag.labels(each.topic, each.partition).set(lag)
 
-    def show_drift(self) -> None:
-        """Serve the metrics of drift, which are absent until there is a baseline to measure against."""
-        for metric in (self.drift, self.drift_by_label, self.drift_messages):
-            self.registry.register(metric)
+    def show_drift_window(self) -> None:
+        """Serve the number of messages that drift is measured on, which is absent without a baseline to measure against."""
+        self.registry.register(self.drift_messages)
+
+    def set_drift(self, overall: float, *, by_label: Mapping[str, float]) -> None:
+        """Set the indexes of drift, which are absent before the first time."""
+        self.drift.set(overall)
+        for label, index in by_label.items():
+            self.drift_by_label.labels(label).set(index)
+        if not self._shows_drift:
+            self._shows_drift = True
+            self.registry.register(self.drift)
+            self.registry.register(self.drift_by_label)
 
     def _add(
         self,
@@ -178,5 +188,5 @@ _FOOT = """A histogram is queried by `_bucket`, `_sum` and `_count`. On Linux th
 `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_start_time_seconds`, `process_open_fds` and their like.
 
 Counts are of this process: sum them over the workers. What is counted is counted once the broker has confirmed it; a poll that
-is read again after a crash counts again, as its repeats are published again. Without a baseline to measure against there is no
-`rugo_drift_…`."""
+is read again after a crash counts again, as its repeats are published again. There is no `rugo_drift_…` without a baseline to
+measure against, and no index before a thousand client messages."""
