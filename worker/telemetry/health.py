@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from worker.core.failures import ConfigurationError
+from worker.telemetry.http_server import BoundedHttpServer, Route
 
 _LOOP_STALL_S = 15.0
 _JSON = "application/json; charset=utf-8"
@@ -56,20 +57,21 @@ class HealthServer:
     def __init__(
         self, host: str, port: int, *, health: Health, registry: CollectorRegistry, asyncapi: Callable[[], dict[str, Any]]
     ) -> None:
-        routes: dict[str, Callable[[], tuple[HTTPStatus, str, bytes]]] = {
+        # Made once: whoever asks for it again and again shall not keep the interpreter busy.
+        document = cache(lambda: json.dumps(asyncapi(), ensure_ascii=False).encode())
+        routes: dict[str, Route] = {
             "/live": lambda: _verdict("live", health.live_problems()),
             "/ready": lambda: _verdict("ready", health.ready_problems()),
             "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
-            "/asyncapi.json": lambda: (HTTPStatus.OK, _JSON, json.dumps(asyncapi(), ensure_ascii=False).encode()),
+            "/asyncapi.json": lambda: (HTTPStatus.OK, _JSON, document()),
         }
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler_of(routes))
+            self._server = BoundedHttpServer((host, port), routes)
         except OSError as error:
             raise ConfigurationError(
                 f"can't listen on {host}:{port} ({error.strerror or error}): set RUGO_HTTP_HOST and RUGO_HTTP_PORT "
                 "(0 takes any free port)."
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -90,25 +92,3 @@ class HealthServer:
 def _verdict(claim: str, problems: list[str]) -> tuple[HTTPStatus, str, bytes]:
     body = json.dumps({claim: not problems, "problems": problems}).encode()
     return (HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK), _JSON, body
-
-
-def _handler_of(routes: dict[str, Callable[[], tuple[HTTPStatus, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5.0
-
-        def do_GET(self) -> None:
-            route = routes.get(self.path.partition("?")[0])
-            if route is None:
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            status, content_type, body = route()
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: probes come every few seconds."""
-
-    return Handler
