@@ -45,6 +45,7 @@ from worker.telemetry.drift import DriftWatch
 from worker.telemetry.health import Health, HealthServer
 from worker.telemetry.logs import configure_logs
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import NO_TRACER, Tracer, open_tracer, traces_wanted
 
 _REJECTION_WINDOW = 1000
 _BEAT_S = 1.0
@@ -81,6 +82,9 @@ class _Worker:
         policy = read_escalation_policy(settings.escalation_policy)
         self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
         self._bundle = load_model_bundle(settings.model)
+        manifest = self._bundle.manifest
+        self._model = ModelInfo(name=manifest.name, version=manifest.version, digest=self._bundle.digest)
+        self._tracer = self._open_tracer()
         self._inference = InferenceExecutor(
             OnnxClassifier(self._bundle, threads=settings.inference_threads),
             max_padded_tokens=settings.max_padded_tokens,
@@ -121,12 +125,18 @@ class _Worker:
         )
 
     def _watch_ourselves(self) -> None:
-        manifest, health = self._bundle.manifest, self._health
-        self._metrics.model.info({"name": manifest.name, "version": manifest.version, "digest": self._bundle.digest})
+        health = self._health
+        self._metrics.model.info(self._model.model_dump())
         self._metrics.broker_reachable.set_function(lambda: float(self._watch.is_reachable))
         self._metrics.assigned_partitions.set_function(lambda: float(health.assigned_partitions))
         self._metrics.ready.set_function(lambda: float(not health.ready_problems()))
         self._lag = LagWatch(lambda: self._subscriber.consumer, on_measured=self._metrics.set_lag)
+
+    def _open_tracer(self) -> Tracer:
+        settings = self._settings
+        if not traces_wanted(settings.otel_endpoint):
+            return NO_TRACER
+        return open_tracer(settings.otel_endpoint, group_id=settings.group_id, model=self._model)
 
     def _watch_drift(self) -> DriftWatch | None:
         settings = self._settings
@@ -159,7 +169,7 @@ class _Worker:
             states=self._states,
             events=EventBuilder(
                 topics=self._names,
-                model=ModelInfo(name=manifest.name, version=manifest.version, digest=self._bundle.digest),
+                model=self._model,
                 worker_version=__version__,
                 label_order=manifest.labels,
                 publishes_probabilities=self._settings.publish_probabilities,
@@ -177,6 +187,7 @@ class _Worker:
             metrics=self._metrics,
             now=lambda: datetime.now(UTC),
             drift=self._watch_drift(),
+            tracer=self._tracer,
         )
 
     def _subscribe(self) -> Any:
@@ -233,6 +244,7 @@ class _Worker:
         await self._publisher.stop()
         self._inference.close()
         self._http.stop()
+        self._tracer.close()
 
     async def _wait_for_broker(self) -> None:
         settings = self._settings

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -13,12 +13,13 @@ from worker.core.escalation import EscalationDecision
 from worker.core.escalation_states import EscalationStates
 from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.labels import tone_of
-from worker.core.records import Decoded, Outcome, OutgoingRecord, Record, Rejected, TopicPartition
+from worker.core.records import Decoded, Headers, Outcome, OutgoingRecord, Record, Rejected, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
 from worker.core.scoring import Scorer
 from worker.inference.executor import Classified, InferenceExecutor, PoisonText
 from worker.telemetry.drift import DriftWatch
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import NO_TRACE, NO_TRACER, PollTrace, Tracer
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class ScoredPoll:
 
     records: Sequence[Record]
     scored: Sequence[ScoredMessage | Rejected]
+    trace: PollTrace = NO_TRACE
 
 
 class Pipeline:
@@ -67,6 +69,7 @@ class Pipeline:
         metrics: Metrics,
         now: Callable[[], datetime],
         drift: DriftWatch | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._inference = inference
         self._scorer = scorer
@@ -77,45 +80,50 @@ class Pipeline:
         self._metrics = metrics
         self._now = now
         self._drift = drift
+        self._tracer = tracer
 
     async def score(self, records: Sequence[Record]) -> ScoredPoll:
         """Decode, classify and score."""
+        trace = self._tracer.begin_poll(records)
         decoded = [decode_record(record) for record in records]
         texts = [each.message.text for each in decoded if isinstance(each, Decoded)]
-        with self._metrics.inference_seconds.time():
+        with self._metrics.inference_seconds.time(), trace.stage("classify"):
             classified = iter(await self._inference.classify(texts) if texts else [])
         scored = [each if isinstance(each, Rejected) else self._scored(each, next(classified)) for each in decoded]
-        return ScoredPoll(records, scored)
+        return ScoredPoll(records, scored, trace)
 
     async def settle(self, poll: ScoredPoll) -> None:
         """Decide, publish, and only then commit."""
         self._flood.observe([isinstance(each, Rejected) for each in poll.scored])
         try:
-            outcomes = [self._outcome(each) for each in poll.scored]
-            with self._metrics.publish_seconds.time():
+            outcomes = [self._outcome(each, poll.trace) for each in poll.scored]
+            with self._metrics.publish_seconds.time(), poll.trace.stage("publish"):
                 lost = await self._delivery.publish(outcomes)
             self._states.forget_partitions(lost)
             self._states.keep()
         finally:
             self._states.discard()
         self._count(poll, outcomes, lost=lost)
-        with self._metrics.commit_seconds.time():
+        with self._metrics.commit_seconds.time(), poll.trace.stage("commit"):
             await self._delivery.commit(poll.records)
+        poll.trace.end(rejected=sum(isinstance(each, Rejected) for each in poll.scored))
 
     def _scored(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
         if isinstance(classified, PoisonText):
             return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
         return ScoredMessage(decoded, self._scorer.score(classified.logits), classified.was_truncated)
 
-    def _outcome(self, scored: ScoredMessage | Rejected) -> Outcome:
+    def _outcome(self, scored: ScoredMessage | Rejected, trace: PollTrace) -> Outcome:
         if isinstance(scored, Rejected):
             return Outcome(scored.record, (self._events.dead_letter_record(scored),))
         message, record = scored.decoded.message, scored.decoded.record
         state, decision = self._states.judge(record.topic_partition, message.chat_id, judged_message_of(scored))
         label = self._events.emotion_record(scored, facts=state.facts, classified_at=self._now())
+        headers = trace.headers_for(record)
         if decision is None:
-            return Outcome(record, (label,))
-        return Outcome(record, (label, self._escalation_record(scored, decision)), escalated=decision.reason)
+            return Outcome(record, (_with_headers(label, headers),))
+        made = (label, self._escalation_record(scored, decision))
+        return Outcome(record, tuple(_with_headers(each, headers) for each in made), escalated=decision.reason)
 
     def _escalation_record(self, scored: ScoredMessage, decision: EscalationDecision) -> OutgoingRecord:
         chat_id = scored.decoded.message.chat_id
@@ -133,6 +141,7 @@ class Pipeline:
             metrics.latency_seconds.observe(max(0.0, confirmed_at_s - outcome.record.timestamp_ms / 1000))
             if outcome.escalated is not None:
                 metrics.escalations.labels(outcome.escalated).inc()
+                poll.trace.escalated(outcome.record, outcome.escalated)
             for each in outcome.outgoing:
                 metrics.events_out.labels(each.topic).inc()
             self._count_labels(scored)
@@ -151,3 +160,7 @@ class Pipeline:
             metrics.labels.labels(label).inc()
         if self._drift is not None and scored.decoded.message.author == "client":
             self._drift.observe(labels)
+
+
+def _with_headers(outgoing: OutgoingRecord, headers: Headers) -> OutgoingRecord:
+    return replace(outgoing, headers=(*outgoing.headers, *headers)) if headers else outgoing

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     drift_baseline: Path | None = Field(
         None, description="file of the baseline, from `rugo-worker baseline`; the model bundle's by default"
     )
+    otel_endpoint: str | None = Field(
+        None, min_length=1, description="OTLP/HTTP endpoint of traces, such as `http://collector:4318`; needs the extra `otel`"
+    )
     http_host: str = Field("127.0.0.1", min_length=1, description="address of /live, /ready, /metrics and /asyncapi.json")
     http_port: int = Field(8080, ge=0, le=65_535, description="their port; 0 takes any free one")
     board_host: str = Field("127.0.0.1", min_length=1, description="address of the live board")

@@ -35,7 +35,12 @@ def configure_logs(*, level: str, log_format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name, least in {"aiokafka": logging.WARNING, "asyncio": logging.WARNING, "faststream": logging.ERROR}.items():
+    for name, least in {
+        "aiokafka": logging.WARNING,
+        "asyncio": logging.WARNING,
+        "faststream": logging.ERROR,
+        "opentelemetry": logging.ERROR,
+    }.items():
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
