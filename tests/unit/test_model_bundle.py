@@ -1,7 +1,9 @@
+import hashlib
 import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from worker.core.failures import ModelBundleError
@@ -19,6 +21,13 @@ def bundle_copy(tiny_bundle, tmp_path):
 def edit_manifest(folder, **changes):
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+
+
+def replace_file(folder, name, content):
+    """Put another file into a bundle, as its manifest then says."""
+    (folder / name).write_bytes(content)
+    files = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
+    edit_manifest(folder, files={**files, name: hashlib.sha256(content).hexdigest()})
 
 
 def test_a_whole_bundle_loads(bundle_copy):
@@ -106,33 +115,59 @@ def test_a_manifest_that_does_not_fit_is_refused(bundle_copy, changes, told):
         load_model_bundle(bundle_copy)
 
 
-def test_a_file_outside_the_folder_is_refused(bundle_copy):
+@pytest.mark.parametrize("name", ["../../etc/hostname", "/etc/hostname", "..", ".", "", "report/x", "a\\b", "a\0b", ".hidden"])
+def test_a_file_outside_the_folder_is_refused(bundle_copy, name):
     files = json.loads((bundle_copy / "manifest.json").read_text("utf-8"))["files"]
-    edit_manifest(bundle_copy, files={**files, "../../etc/hostname": "0"})
-    with pytest.raises(ModelBundleError, match="outside the bundle"):
+    edit_manifest(bundle_copy, files={**files, name: "0"})
+    with pytest.raises(ModelBundleError, match="no plain name of a file in the bundle's folder"):
+        load_model_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_file_that_is_altered_after_it_was_verified_is_not_loaded(bundle_copy, name):
+    bundle = load_model_bundle(bundle_copy)
+    with (bundle_copy / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelBundleError, match=f"{name} was altered"):
+        OnnxClassifier(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_device_in_a_file_s_place_is_not_read_for_ever(bundle_copy, name):
+    (bundle_copy / name).unlink()
+    (bundle_copy / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelBundleError, match="it is no file"):
         load_model_bundle(bundle_copy)
 
 
 def test_bytes_that_are_no_model_are_refused(bundle_copy):
-    bundle = load_model_bundle(bundle_copy)
-    (bundle_copy / "model.onnx").write_bytes(b"not a graph")
+    replace_file(bundle_copy, "model.onnx", b"not a graph")
     with pytest.raises(ModelBundleError, match="can't be loaded"):
-        OnnxClassifier(bundle)
+        OnnxClassifier(load_model_bundle(bundle_copy))
+
+
+def test_a_graph_that_keeps_weights_in_another_file_is_refused(bundle_copy):
+    graph = onnx.load(bundle_copy / "model.onnx")
+    onnx.save(graph, bundle_copy / "model.onnx", save_as_external_data=True, location="unlisted.bin", size_threshold=0)
+    assert (bundle_copy / "unlisted.bin").exists()
+    replace_file(bundle_copy, "model.onnx", (bundle_copy / "model.onnx").read_bytes())
+    with pytest.raises(ModelBundleError, match="can't be loaded"):
+        OnnxClassifier(load_model_bundle(bundle_copy))
 
 
 def test_of_a_long_text_the_beginning_and_the_end_are_kept(tiny_bundle):
-    tokenizer = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=8)
+    tokenizer = BundleTokenizer((tiny_bundle / "tokenizer.json").read_bytes(), max_tokens=8)
     short, long = tokenizer.tokenize(["рада", "спасибо " + "почему " * 50 + "злюсь"])
     assert (short.token_count, short.was_truncated) == (3, False)
     assert (long.token_count, long.was_truncated) == (8, True)
-    whole = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=1000).tokenize(["спасибо " + "почему " * 50 + "злюсь"])[
-        0
-    ]
+    whole = BundleTokenizer((tiny_bundle / "tokenizer.json").read_bytes(), max_tokens=1000).tokenize(
+        ["спасибо " + "почему " * 50 + "злюсь"]
+    )[0]
     assert long.token_ids == whole.token_ids[:4] + whole.token_ids[-4:]
 
 
 def test_texts_are_padded_on_the_right(tiny_bundle):
-    tokenized = BundleTokenizer(tiny_bundle / "tokenizer.json", max_tokens=8).tokenize(["рада", "спасибо рада"])
+    tokenized = BundleTokenizer((tiny_bundle / "tokenizer.json").read_bytes(), max_tokens=8).tokenize(["рада", "спасибо рада"])
     token_ids, mask = pad_token_ids(tokenized, pad_token_id=0)
     assert token_ids.shape == mask.shape == (2, 4)
     assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]

@@ -4,7 +4,9 @@ The manifest is the only authority on label order, thresholds, token limit and d
 weights are ONNX or safetensors, everything else is JSON.
 """
 
+import errno
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ MANIFEST_NAME = "manifest.json"
 ONNX_NAME = "model.onnx"
 SAFETENSORS_NAME = "model.safetensors"
 TOKENIZER_NAME = "tokenizer.json"
+_FILE_NAME = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[2] / "model_weights" / "rugo-tiny2"
 
 
@@ -75,12 +78,15 @@ class Manifest(BaseModel):
         for required in (ONNX_NAME, TOKENIZER_NAME):
             if required not in self.files:
                 raise ValueError(f"files must list {required}")
+        for name in self.files:
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"files lists {name!r}, which is no plain name of a file in the bundle's folder")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBundle:
-    """A bundle whose files were checked against its manifest.
+    """A bundle whose files were checked against its manifest; whoever loads one of them takes it from `read`.
 
     `digest` is the SHA-256 of the manifest, which holds every other file's: it names weights, tokenizer and thresholds at once.
     """
@@ -102,6 +108,27 @@ class ModelBundle:
         found = [self.manifest.calibration[label] for label in self.manifest.labels]
         return Calibration(tuple(each.scale for each in found), tuple(each.offset for each in found))
 
+    def read(self, name: str) -> bytes:
+        """Return a file's content, which is what the manifest says: what is loaded is what was verified, read once.
+
+        Raises `ModelBundleError`, with what to do, when the file is missing or altered.
+        """
+        path, expected = self.folder / name, self.manifest.files[name]
+        try:
+            content = _read_regular_file(path)
+        except OSError as error:
+            raise ModelBundleError(
+                f"{path} is missing or can't be read ({error.strerror}). "
+                "Restore the bundle's files (`git checkout` for the shipped one)."
+            ) from error
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
+            raise ModelBundleError(
+                f"{path} was altered: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…. "
+                "Restore the bundle's files (`git checkout` for the shipped one)."
+            )
+        return content
+
     def scorer(self, weights: Mapping[str, float]) -> Scorer:
         """Return what turns this model's logits into scores; `weights` are the escalation policy's."""
         return Scorer(self.manifest.labels, thresholds=self.thresholds, weights=weights, calibration=self.calibration)
@@ -114,7 +141,7 @@ def load_model_bundle(folder: Path) -> ModelBundle:
     """
     manifest_path = folder / MANIFEST_NAME
     try:
-        raw = manifest_path.read_bytes()
+        raw = _read_regular_file(manifest_path)
     except OSError as error:
         raise ModelBundleError(
             f"no model bundle at {folder}: can't read {MANIFEST_NAME} ({error.strerror}). "
@@ -129,9 +156,10 @@ def load_model_bundle(folder: Path) -> ModelBundle:
             f"{manifest_path} is not a manifest of this version: {where}: {first['msg']}. "
             "Restore it, or export the bundle again with `python -m training bundle`."
         ) from error
-    for name, expected in sorted(manifest.files.items()):
-        _verify_file(folder, name, expected=expected)
-    return ModelBundle(folder=folder, manifest=manifest, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
+    bundle = ModelBundle(folder=folder, manifest=manifest, digest=f"sha256:{hashlib.sha256(raw).hexdigest()}")
+    for name in sorted(manifest.files):
+        bundle.read(name)
+    return bundle
 
 
 def file_digest(path: Path) -> str:
@@ -140,19 +168,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify_file(folder: Path, name: str, *, expected: str) -> None:
-    path = folder / name
-    if path.parent.resolve() != folder.resolve():
-        raise ModelBundleError(f"{folder / MANIFEST_NAME} lists {name!r}, which lies outside the bundle's folder.")
-    try:
-        actual = file_digest(path)
-    except OSError as error:
-        raise ModelBundleError(
-            f"{path} is missing or can't be read ({error.strerror}). "
-            "Restore the bundle's files (`git checkout` for the shipped one)."
-        ) from error
-    if actual != expected:
-        raise ModelBundleError(
-            f"{path} was altered: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…. "
-            "Restore the bundle's files (`git checkout` for the shipped one)."
-        )
+def _read_regular_file(path: Path) -> bytes:
+    # A device or a pipe in a file's place could be read for ever.
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
+    return path.read_bytes()

@@ -25,18 +25,22 @@ class OnnxClassifier:
 
     def __init__(self, bundle: ModelBundle, *, threads: int = 0) -> None:
         self._pad_token_id = bundle.manifest.pad_token_id
-        self._tokenizer = BundleTokenizer(bundle.folder / TOKENIZER_NAME, max_tokens=bundle.manifest.max_tokens)
+        self._tokenizer = BundleTokenizer(bundle.read(TOKENIZER_NAME), max_tokens=bundle.manifest.max_tokens)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Idle inference threads must not spin: the event loop, and other workers, need the core.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = bundle.folder / ONNX_NAME
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            # From bytes a graph can't draw in files that nobody verified, as its external data could from a path.
+            self._session = ort.InferenceSession(bundle.read(ONNX_NAME), options, providers=["CPUExecutionProvider"])
+        except ModelBundleError:
+            raise
         except Exception as error:
-            raise ModelBundleError(f"{path} can't be loaded by onnxruntime {ort.__version__}: {error}") from error
+            raise ModelBundleError(
+                f"{bundle.folder / ONNX_NAME} can't be loaded by onnxruntime {ort.__version__}: {error}"
+            ) from error
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Return the tokens of each text, in order."""

@@ -1,7 +1,6 @@
 """From texts to token ids with the bundle's own tokenizer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,11 @@ class BundleTokenizer:
     Of a longer text the beginning and the end are kept and the middle is left out: what a client feels is often said last.
     """
 
-    def __init__(self, path: Path, *, max_tokens: int) -> None:
+    def __init__(self, content: bytes, *, max_tokens: int) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:
-            raise ModelBundleError(f"{path} can't be read as a tokenizer: {error}") from error
+            raise ModelBundleError(f"the bundle's tokenizer.json can't be read as a tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._max_tokens = max_tokens

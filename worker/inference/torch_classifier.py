@@ -18,7 +18,7 @@ class TorchClassifier:
     def __init__(self, bundle: ModelBundle, *, device: str = "cpu") -> None:
         try:
             import torch
-            from safetensors.torch import load_file
+            from safetensors.torch import load
             from transformers import BertConfig, BertForSequenceClassification
         except ImportError as error:
             raise ModelBundleError(f"{error.name} is not installed: pip install 'rugo-worker[gpu]'") from error
@@ -27,9 +27,9 @@ class TorchClassifier:
         self._torch: Any = torch
         self._device = device
         self._pad_token_id = bundle.manifest.pad_token_id
-        self._tokenizer = BundleTokenizer(bundle.folder / TOKENIZER_NAME, max_tokens=bundle.manifest.max_tokens)
+        self._tokenizer = BundleTokenizer(bundle.read(TOKENIZER_NAME), max_tokens=bundle.manifest.max_tokens)
         model = BertForSequenceClassification(BertConfig.from_dict(bundle.manifest.architecture))
-        weights = load_file(bundle.folder / SAFETENSORS_NAME)
+        weights = load(bundle.read(SAFETENSORS_NAME))
         model.load_state_dict({name: each.float() for name, each in weights.items()}, strict=True)
         self._model = model.to(device).eval()
 
