@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -39,10 +39,11 @@ from worker.kafka.rights import worker_rights
 from worker.kafka.state_reader import StateReader
 from worker.kafka.subscriber import SubscriptionSettings, read_polls, subscribe
 from worker.kafka.topics import wait_for_topics
-from worker.pipeline import Pipeline
+from worker.kafka.work_watch import WorkWatch
+from worker.pipeline import Pipeline, ScoredPoll
 from worker.settings import Settings, load_settings, read_drift_baseline, read_escalation_policy, unknown_variables
 from worker.telemetry.drift import DriftWatch
-from worker.telemetry.health import Health, HealthServer
+from worker.telemetry.health import Health, HealthServer, Progress
 from worker.telemetry.logs import configure_logs
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.tracing import NO_TRACER, Tracer, open_tracer, traces_wanted
@@ -76,7 +77,10 @@ class _Worker:
         self._connection = settings.broker_connection
         self._rights = worker_rights(self._names, group_id=settings.group_id)
         self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s, rights=self._rights)
-        self._health = Health(is_broker_reachable=lambda: self._watch.is_reachable)
+        self._health = Health(
+            stall_deadline_s=max(settings.stall_deadline_s, settings.broker_deadline_s),
+            is_broker_reachable=lambda: self._watch.is_reachable,
+        )
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
         self._publisher = KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id)
         policy = read_escalation_policy(settings.escalation_policy)
@@ -89,7 +93,7 @@ class _Worker:
             OnnxClassifier(self._bundle, threads=settings.inference_threads),
             max_padded_tokens=settings.max_padded_tokens,
             max_texts=settings.max_micro_batch,
-            watch=self._metrics,
+            watch=_InferenceWatch(self._metrics, self._health.progress),
         )
         self._state_reader = StateReader(
             self._connection,
@@ -101,7 +105,7 @@ class _Worker:
         )
         self._broker = self._build_broker(client_id)
         pipeline = self._build_pipeline(policy)
-        self._polls = PollsInFlight(pipeline.score, pipeline.settle, on_failure=self._fail)
+        self._polls = PollsInFlight(pipeline.score, self._noting_progress(pipeline.settle), on_failure=self._fail)
         self._listener = self._listen_to_rebalances()
         self._subscriber = self._subscribe()
         self._reading: asyncio.Task[None] | None = None
@@ -114,7 +118,7 @@ class _Worker:
             after_startup=[self._start_reading],
             on_shutdown=[self._begin_stop],
         )
-        self._watch_ourselves()
+        self._watch_ourselves(client_id)
         self.app.schema = describe_channels(self._connection.addresses, self._names, security=_security_of(self._connection))
         self._http = HealthServer(
             settings.http_host,
@@ -124,13 +128,26 @@ class _Worker:
             asyncapi=lambda: self.app.schema.to_specification().to_jsonable(),
         )
 
-    def _watch_ourselves(self) -> None:
+    def _watch_ourselves(self, client_id: str) -> None:
         health = self._health
         self._metrics.model.info(self._model.model_dump())
         self._metrics.broker_reachable.set_function(lambda: float(self._watch.is_reachable))
         self._metrics.assigned_partitions.set_function(lambda: float(health.assigned_partitions))
         self._metrics.ready.set_function(lambda: float(not health.ready_problems()))
         self._lag = LagWatch(lambda: self._subscriber.consumer, on_measured=self._metrics.set_lag)
+        self._work = WorkWatch(
+            self._connection,
+            topic=self._names.input,
+            group_id=self._settings.group_id,
+            client_id=client_id,
+            consumer=lambda: self._subscriber.consumer,
+            polls_in_flight=lambda: len(self._polls),
+            assigned_partitions=lambda: health.assigned_partitions,
+            is_broker_reachable=lambda: self._watch.is_reachable,
+            on_looked=health.progress.look,
+            on_moved=health.progress.move,
+            on_spare=self._note_spare,
+        )
 
     def _open_tracer(self) -> Tracer:
         settings = self._settings
@@ -255,6 +272,7 @@ class _Worker:
         self._reading = asyncio.create_task(self._read())
         self._background.append(asyncio.create_task(self._watch.run(self._fail)))
         self._background.append(asyncio.create_task(self._lag.run()))
+        self._background.append(asyncio.create_task(self._work.run()))
 
     async def _begin_stop(self) -> None:
         """Read no more, settle what is in flight, within bounds; FastStream stops the consumer after this."""
@@ -278,6 +296,13 @@ class _Worker:
         except Exception as error:  # noqa: BLE001 - the boundary of a task of its own: nobody else would hear of it
             self._fail(error)
 
+    def _noting_progress(self, settle: Callable[[ScoredPoll], Awaitable[None]]) -> Callable[[ScoredPoll], Awaitable[None]]:
+        async def settle_and_note(poll: ScoredPoll) -> None:
+            await settle(poll)
+            self._health.progress.move()
+
+        return settle_and_note
+
     async def _beat(self) -> None:
         while True:
             self._health.beat()
@@ -297,9 +322,28 @@ class _Worker:
         self._metrics.rebalances.inc()
         self._health.assigned_partitions = len(partitions)
 
+    def _note_spare(self, is_spare: bool) -> None:
+        self._health.is_spare = is_spare
+
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._states.forget_partitions(partitions)
         self._health.assigned_partitions = 0
+
+
+class _InferenceWatch:
+    """Counts what the executor did, and notes that it moves: a poll may take long, a micro-batch may not."""
+
+    def __init__(self, metrics: Metrics, progress: Progress) -> None:
+        self._metrics = metrics
+        self._progress = progress
+
+    def tokenized(self, seconds: float) -> None:
+        self._progress.move()
+        self._metrics.tokenized(seconds)
+
+    def ran_micro_batch(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        self._progress.move()
+        self._metrics.ran_micro_batch(texts=texts, tokens=tokens, padded_tokens=padded_tokens, seconds=seconds)
 
 
 async def _nothing_to_do(partitions: Collection[TopicPartition]) -> None:

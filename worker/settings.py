@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     )
     max_remembered_chats: int = Field(50_000, ge=1, description="chats that the escalation policy remembers at most")
     broker_deadline_s: float = Field(60.0, ge=1.0, description="seconds without a broker after which the worker exits")
+    stall_deadline_s: float = Field(
+        120.0,
+        ge=1.0,
+        description="seconds that records may wait without progress before /live fails; at least `RUGO_BROKER_DEADLINE_S`",
+    )
     stop_deadline_s: float = Field(20.0, ge=1.0, description="seconds that a stop may take before it is cut")
     fetch_max_wait_ms: int = Field(100, ge=1, le=5000, description="longest wait of the broker before it answers a fetch")
     session_timeout_ms: int = Field(30_000, ge=6000, description="silence after which the group takes a worker for dead")

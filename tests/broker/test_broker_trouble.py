@@ -7,7 +7,7 @@ import pytest
 
 from tests.broker.test_delivery import wait_until_all_answered
 from tests.support.kafka_server import KafkaContainer, KafkaServer, NoKafka, own_kafka_for_tests
-from tests.support.worker_runs import Stage, check_ledger, wait_until
+from tests.support.worker_runs import Stage, ask, check_ledger, wait_until, wait_until_ready
 
 pytestmark = pytest.mark.broker
 
@@ -67,3 +67,20 @@ def test_a_broker_that_is_gone_in_the_middle_of_a_backlog_ends_the_worker_and_no
     stage.start_worker()
     wait_until_all_answered(stage, 120)
     check_ledger(stage)
+
+
+def test_a_broker_that_freezes_makes_a_worker_not_ready_but_live(stage, own_kafka):
+    """Freeze the broker: /ready fails and names it, /live holds; thawed, the worker is ready and labels again."""
+    worker = stage.start_worker(RUGO_STALL_DEADLINE_S="1", RUGO_BROKER_DEADLINE_S="40")
+    wait_until_ready(worker)
+    own_kafka.pause()
+    try:
+        wait_until(lambda: ask(worker, "/ready")[0] == 503, 30, what=worker.log)
+        assert ask(worker, "/ready")[1]["problems"] == ["the broker does not answer"]
+        assert ask(worker, "/live")[0] == 200
+    finally:
+        own_kafka.resume()
+    wait_until(lambda: ask(worker, "/ready")[0] == 200, 30, what=worker.log)
+    stage.publish_chats(3)
+    stage.flush()
+    wait_until_all_answered(stage)

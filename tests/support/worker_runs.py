@@ -3,11 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -284,3 +287,18 @@ def _check_order(outcomes: list[Outcome]) -> None:
         chat = each.value["chat_id"]
         assert newest.get(chat, (-1, -1)) < each.answers, f"labels of {chat} out of order"
         newest[chat] = each.answers
+
+
+def ask(worker: WorkerProcess, path: str) -> tuple[int, dict[str, Any]]:
+    """Return status and body of a probe of the worker's health."""
+    port = re.findall(r'"http_port": ?(\d+)', worker.log)[0]
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def wait_until_ready(worker: WorkerProcess) -> None:
+    worker.wait_until_assigned()
+    wait_until(lambda: ask(worker, "/ready")[0] == 200, 20, what=worker.log)

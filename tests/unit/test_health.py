@@ -59,6 +59,33 @@ def test_ready_tells_what_is_missing_while_live_holds(get, ready_health, change,
     assert get("/live")[0] == 200
 
 
+def test_live_fails_when_records_wait_and_nothing_moves(get, ready_health):
+    ready_health.stall_deadline_s = 30
+    ready_health.progress.last_move_s -= 60
+    assert get("/live")[0] == 200  # idle since long
+    ready_health.progress.look(True)
+    assert get("/live")[0] == 200  # they have only just come
+    ready_health.progress.waiting_since_s -= 60
+    status, body = get("/live")
+    assert status == 503
+    assert "nothing has moved for 60 s" in body
+    ready_health.is_stopping = True
+    assert get("/live")[0] == 200  # the watchdog sees to that
+    ready_health.is_stopping = False
+    ready_health.progress.move()
+    assert get("/live")[0] == 200
+    ready_health.progress.last_move_s -= 60
+    ready_health.progress.look(False)
+    assert get("/live")[0] == 200
+
+
+def test_a_spare_is_ready_and_says_so(get, ready_health):
+    ready_health.assigned_partitions, ready_health.is_spare = 0, True
+    status, body = get("/ready")
+    assert status == 200
+    assert "spare" in json.loads(body)["note"]
+
+
 def test_live_fails_when_the_event_loop_hangs(get, ready_health):
     ready_health.last_beat_s -= 60
     status, body = get("/live")
