@@ -30,7 +30,7 @@ broker: $(VENV)/.dev  ## run the tests of real Apache Kafka alone
 	@$(BIN)/python -m pytest tests/broker
 
 bench: $(VENV)/.dev  ## measure classifier and worker; results go to bench_results/
-	@$(BIN)/python -m tests.bench.throughput
+	@$(BIN)/python -m tests.bench
 
 fuzz: $(VENV)/.dev  ## look for records that break the worker, for SECONDS=300; what is found stays in fuzz_corpus/
 	@$(PIP_INSTALL) --editable '.[fuzz]'

@@ -1,0 +1,238 @@
+"""`make bench`: how fast, how soon, at what cost, and against what a user would write instead; one run, one table.
+
+`--smoke` does every part on few messages, to see that it works. `--only` takes parts by name, `--soak` adds minutes of load
+with an eye on memory. Results: bench_results/bench.json with the machine's description, table.md, rates.png.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from tests.bench.ceiling import classifier_rate, lone_text_ms
+from tests.bench.drain import Load, measure_drain, measure_latency, rss_of
+from tests.bench.peer_runs import PEERS, start_peer
+from tests.bench.report import write_report
+from tests.bench.texts import split_length_texts, texts_of_characters, zipf_texts
+from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
+from tests.support.worker_runs import ROOT, Stage, WorkerProcess, wait_until
+from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
+from worker.inference.onnx_classifier import available_cores
+
+_DEADLINE_S = 600.0
+_SHARES_OF_DRAIN = (0.1, 0.5, 0.8)
+_CHARACTERS = (10, 20, 40, 80, 160, 320)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured."""
+
+    messages: int
+    latency_s: float
+    lone: int
+    lines: int
+    repeats: int
+
+
+FULL, SMOKE = Scale(20_000, 30.0, 60, 200_000, 3), Scale(400, 2.0, 5, 2_000, 1)
+
+
+class Bench:
+    """The parts, each of which adds what it found to `results`."""
+
+    def __init__(self, kafka: Kafka | NoKafka, scale: Scale) -> None:
+        self.kafka, self.scale = kafka, scale
+        self.texts = split_length_texts(scale.messages)
+        self.results: dict[str, Any] = {"machine": machine(), "bundle": load_model_bundle(DEFAULT_BUNDLE).manifest.version}
+        self.results["messages"] = scale.messages
+        self.results["mean_characters"] = round(sum(map(len, self.texts)) / len(self.texts), 1)
+
+    def ceiling(self) -> None:
+        """The classifier alone, on all cores and on one; one text alone; and by length."""
+        repeats = self.scale.repeats
+        self.results["ceiling"] = {
+            "per_s": classifier_rate(self.texts, repeats=repeats),
+            "one_thread_per_s": classifier_rate(self.texts, threads=1, repeats=repeats),
+            "lone_text_ms": lone_text_ms(self.texts[:200]),
+        }
+        few = max(64, self.scale.messages // 20)
+        self.results["by_characters"] = {
+            each: classifier_rate(texts_of_characters(few, each), repeats=repeats) for each in _CHARACTERS
+        }
+
+    def worker(self) -> None:
+        """The worker end to end, cache off: drain, cost, start-up."""
+        with self.stage(self.texts) as (load, start):
+            started_s = time.perf_counter()
+            workers = [start(RUGO_CACHE_TEXTS="0")]
+            ready_s = self._ready_after(workers[0], started_s)
+            drain = measure_drain(load, workers, messages=len(self.texts), deadline_s=_DEADLINE_S)
+        self.results["worker"] = {**drain.as_dict(), "ready_s": round(ready_s, 2)}
+
+    def zipf(self) -> None:
+        """A chat-like mix of repeats, with the cache and without it."""
+        texts = zipf_texts(self.scale.messages)
+        self.results["zipf"] = {"different_texts": len(set(texts)) / len(texts)}
+        for name, setting in {"cache_off": {"RUGO_CACHE_TEXTS": "0"}, "cache_on": {}}.items():
+            with self.stage(texts) as (load, start):
+                drain = measure_drain(load, [start(**setting)], messages=len(texts), deadline_s=_DEADLINE_S)
+            self.results["zipf"][name] = drain.as_dict()
+
+    def latency(self) -> None:
+        """How long a message waits: alone on an idle worker, and at shares of the drain rate."""
+        drain_per_s = self.results.get("worker", {}).get("per_s") or 500.0
+        with self.stage([]) as (load, start):
+            start(RUGO_CACHE_TEXTS="0").wait_until_assigned()
+            measure_latency(load, self.texts, per_s=20, seconds=2)
+            self.results["latency"] = {
+                "lone": measure_latency(load, self.texts, per_s=2, seconds=self.scale.lone / 2).as_dict(),
+                **{
+                    f"{share:.0%}": measure_latency(
+                        load, self.texts, per_s=share * drain_per_s, seconds=self.scale.latency_s
+                    ).as_dict()
+                    for share in _SHARES_OF_DRAIN
+                },
+            }
+
+    def scaling(self) -> None:
+        """One worker and two, of one thread each, on one topic."""
+        self.results["scaling"] = {}
+        for count in (1, 2):
+            with self.stage(self.texts) as (load, start):
+                workers = [start(RUGO_INFERENCE_THREADS="1", RUGO_CACHE_TEXTS="0") for _ in range(count)]
+                drain = measure_drain(load, workers, messages=len(self.texts), deadline_s=_DEADLINE_S)
+            self.results["scaling"][f"{count} of one thread"] = drain.as_dict()
+
+    def exactly_once(self) -> None:
+        """The worker with RUGO_DELIVERY=exactly_once: drain, and latency at half of at-least-once's drain rate."""
+        setting = {"RUGO_DELIVERY": "exactly_once", "RUGO_CACHE_TEXTS": "0"}
+        with self.stage(self.texts) as (load, start):
+            drain = measure_drain(load, [start(**setting)], messages=len(self.texts), deadline_s=_DEADLINE_S)
+        self.results["exactly_once"] = drain.as_dict()
+
+    def peers(self) -> None:
+        """What a user would write instead."""
+        self.results["peers"] = {}
+        for peer in PEERS:
+            texts = self.texts[: max(100, int(len(self.texts) * peer.share))]
+            with self.stage(texts) as (load, _):
+                consumer = start_peer(peer, load.stage, threads=available_cores())
+                drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.9), deadline_s=180)
+            self.results["peers"][peer.name] = drain.as_dict()
+
+    def classify(self) -> None:
+        """`classify` on a long file, against the ceiling on the same lines."""
+        lines = split_length_texts(self.scale.lines, seed=9)
+        started_s = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "worker", "classify", "--json"],
+            input="\n".join(lines).encode(),
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "RUGO_CACHE_TEXTS": "0"},
+            check=True,
+        )
+        taken_s = time.perf_counter() - started_s
+        assert done.stdout.count(b"\n") == len(lines)
+        ceiling = classifier_rate(lines[: self.scale.messages], repeats=self.scale.repeats)
+        self.results["classify"] = {
+            "lines": len(lines),
+            "per_s": len(lines) / taken_s,
+            "to_ceiling": len(lines) / taken_s / ceiling,
+        }
+
+    def soak(self, minutes: float) -> None:
+        """Half the drain rate for minutes on end: does memory grow?"""
+        per_s = 0.5 * (self.results.get("worker", {}).get("per_s") or 500.0)
+        with self.stage([]) as (load, start):
+            worker = start(RUGO_CACHE_TEXTS="0")
+            worker.wait_until_assigned()
+            measured = []
+            for _ in tqdm(range(max(2, round(minutes * 2))), desc="soak", unit="half minute", file=sys.stderr):
+                measure_latency(load, self.texts, per_s=per_s, seconds=30)
+                measured.append(round(rss_of([worker]), 1))
+        self.results["soak"] = {"minutes": minutes, "per_s": per_s, "rss_mb_every_half_minute": measured}
+
+    def stage(self, texts: Sequence[str]) -> "_Stage":
+        """Return a context of topics of its own that hold the texts, and how to start a worker on them."""
+        assert not isinstance(self.kafka, NoKafka)
+        return _Stage(self.kafka.bootstrap_servers, texts)
+
+    def _ready_after(self, worker: WorkerProcess, started_s: float) -> float:
+        wait_until(lambda: "partitions assigned" in worker.log or worker.process.poll() is not None, 120, what=worker.log)
+        return time.perf_counter() - started_s
+
+
+class _Stage:
+    def __init__(self, bootstrap_servers: str, texts: Sequence[str]) -> None:
+        self._stage = Stage(bootstrap_servers, bundle=DEFAULT_BUNDLE, partitions=4)
+        self._texts = texts
+
+    def __enter__(self) -> tuple[Load, Callable[..., WorkerProcess]]:
+        load = Load(self._stage.create_topics())
+        load.fill(self._texts)
+        self._load = load
+        return load, self._start
+
+    def __exit__(self, *_: object) -> None:
+        self._load.close()
+        self._stage.close()
+
+    def _start(self, **settings: str) -> WorkerProcess:
+        return self._stage.start_worker(**{"RUGO_INFERENCE_THREADS": "0", "RUGO_SESSION_TIMEOUT_MS": "30000", **settings})
+
+
+PARTS = ("ceiling", "worker", "latency", "exactly_once", "zipf", "scaling", "peers", "classify")
+_WITHOUT_KAFKA = {"ceiling", "classify"}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    info = open("/proc/cpuinfo", encoding="utf-8").read() if os.path.exists("/proc/cpuinfo") else ""  # noqa: PTH110, PTH123, SIM115
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    flags = next((line for line in info.splitlines() if line.startswith("flags")), "")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "instructions": [each for each in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {each}" in flags],
+        "cores": available_cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="few messages, to see that everything works")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    asked = parser.parse_args()
+    with kafka_for_tests() as kafka:
+        bench = Bench(kafka, SMOKE if asked.smoke else FULL)
+        if isinstance(kafka, NoKafka):
+            bench.results["skipped"] = kafka.reason
+        parts = [
+            each for each in PARTS if each in asked.only and not (isinstance(kafka, NoKafka) and each not in _WITHOUT_KAFKA)
+        ]
+        for part in tqdm(parts, desc="bench", unit="part", file=sys.stderr):
+            getattr(bench, part)()
+            sys.stderr.write(f"\n{part}: {json.dumps(bench.results.get(part), ensure_ascii=False)}\n")
+        if asked.soak and not isinstance(kafka, NoKafka):
+            bench.soak(asked.soak)
+    sys.stdout.write(write_report(bench.results, ROOT / "bench_results") + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What a user would write first: an aiokafka loop that gives `transformers.pipeline` one message at a time."""
+
+import asyncio
+import os
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from peer import classifier, label_of, message_of
+
+
+async def main() -> None:
+    classify = classifier()
+    consumer = AIOKafkaConsumer(
+        os.environ["IN"],
+        bootstrap_servers=os.environ["SERVERS"],
+        group_id=os.environ["GROUP"],
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=os.environ["SERVERS"], acks="all")
+    await consumer.start()
+    await producer.start()
+    async for record in consumer:
+        message = message_of(record.value)
+        scores = classify(message["text"])
+        value = label_of(message, scores, partition=record.partition, offset=record.offset)
+        await producer.send_and_wait(os.environ["OUT"], value, key=record.key)
+        await consumer.commit()
+
+
+asyncio.run(main())

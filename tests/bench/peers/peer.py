@@ -1,0 +1,32 @@
+"""What the peers share: the same weights in `transformers.pipeline`, and the least that a label needs to hold."""
+
+import json
+import os
+from typing import Any
+
+BATCH = 64
+
+
+def classifier() -> Any:
+    """Return the pipeline on the shipped weights, with the threads that the run gives everybody."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, pipeline
+
+    torch.set_num_threads(int(os.environ["THREADS"]))
+    folder = os.environ["MODEL"]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json", pad_token="<pad>", model_max_length=128)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    return pipeline(
+        "text-classification", model=model, tokenizer=tokenizer, top_k=None, function_to_apply="sigmoid", truncation=True
+    )
+
+
+def message_of(value: bytes) -> dict[str, Any]:
+    return json.loads(value)
+
+
+def label_of(message: dict[str, Any], scores: list[dict[str, Any]], *, partition: int, offset: int) -> bytes:
+    """Return a label by one threshold for all: the peers are spared ours, and events, escalations and dead letters."""
+    emotions = [each for each in scores if each["score"] >= 0.5]
+    source = {"partition": partition, "offset": offset}
+    return json.dumps({"message_id": message["message_id"], "emotions": emotions, "source": source}).encode()
