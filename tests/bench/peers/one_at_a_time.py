@@ -21,7 +21,7 @@ async def main() -> None:
     await producer.start()
     async for record in consumer:
         message = message_of(record.value)
-        scores = classify(message["text"])
+        (scores,) = classify([message["text"]])
         value = label_of(message, scores, partition=record.partition, offset=record.offset)
         await producer.send_and_wait(os.environ["OUT"], value, key=record.key)
         await consumer.commit()
