@@ -127,7 +127,7 @@ class Bench:
             texts = self.texts[: max(100, int(len(self.texts) * peer.share))]
             with self.stage(texts) as (load, _):
                 consumer = start_peer(peer, load.stage, threads=available_cores())
-                drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.9), deadline_s=180)
+                drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.8), deadline_s=180)
             self.results["peers"][peer.name] = drain.as_dict()
 
     def classify(self) -> None:
