@@ -29,7 +29,7 @@ imports: $(VENV)/.dev  ## check that imports point from the edge to the core
 broker: $(VENV)/.dev  ## run the tests of real Apache Kafka alone
 	@$(BIN)/python -m pytest tests/broker
 
-bench: $(VENV)/.dev  ## measure classifier and worker; results go to bench_results/
+bench: $(VENV)/.dev  ## measure ceiling, worker, latency, scaling and peers; results go to bench_results/
 	@$(BIN)/python -m tests.bench
 
 fuzz: $(VENV)/.dev  ## look for records that break the worker, for SECONDS=300; what is found stays in fuzz_corpus/
