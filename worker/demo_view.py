@@ -8,6 +8,7 @@ from statistics import quantiles
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -99,8 +100,8 @@ class TerminalView:
         messages = ", ".join(each["message_id"] for each in event["evidence"])
         self._console.print(
             Panel(
-                f"[bold]chat {event['chat_id']}[/]: reassign operator {event['operator_id'] or '(none yet)'}\n"
-                f"reason {event['reason']}, severity {event['severity']:.2f}, evidence {messages}",
+                f"[bold]chat {escape(event['chat_id'])}[/]: reassign operator {escape(event['operator_id'] or '(none yet)')}\n"
+                f"reason {event['reason']}, severity {event['severity']:.2f}, evidence {escape(messages)}",
                 title="⚠ escalation",
                 border_style="bold red",
                 expand=False,
