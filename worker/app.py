@@ -172,6 +172,7 @@ class _Worker:
             client_id=client_id,
             consumer_only=True,  # events go out through a producer of our own
             allow_auto_create_topics=False,
+            metadata_max_age_ms=30_000,  # partitions that are added are read soon, without a rebalance for other reasons
             request_timeout_ms=20_000,
             retry_backoff_ms=500,
             logger=logging.getLogger("faststream"),

@@ -1,7 +1,6 @@
 """The worker processes of a chaos run: started, hurt, and started again as a supervisor would, every end looked into."""
 
 import json
-import os
 import random
 import signal
 import sys
@@ -25,12 +24,10 @@ Ended = Literal["killed", "stopped", "said why", "for no reason"]
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process and what was done to it. `follows` is how the one before it in its place ended."""
+    """A worker process and what was done to it."""
 
     process: WorkerProcess
     folder: Path
-    started_s: float
-    follows: str
     is_frozen: bool = False
     is_asked_to_stop: bool = False
 
@@ -96,11 +93,9 @@ class Crew:
     workers: list[Worker] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     bad_ends: list[str] = field(default_factory=list)
-    first_commits_s: dict[str, list[float]] = field(default_factory=dict)
     is_on_hold: bool = False
     _started: int = 0
     _start_after_s: float = 0.0
-    _last_end: str = "first"
     _excuses: list[Excuse] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -125,12 +120,10 @@ class Crew:
             "CHAOS_ORDERS": str(folder / "orders.json"),
             "CHAOS_REPORT": str(folder / "report.json"),
             "CHAOS_STARTED_S": str(time.monotonic()),
-            # a worker of a chaos run starts on a busy machine hundreds of times
-            "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
         }
         command = (sys.executable, "-m", "tests.chaos.rigged_worker")
         process = self.stage.start_worker(*command, **{**self.environment, **own, **environment})
-        worker = Worker(process, folder, time.monotonic(), self._last_end)
+        worker = Worker(process, folder)
         self.workers.append(worker)
         return worker
 
@@ -162,11 +155,8 @@ class Crew:
             path = self.folder / f"{worker.folder.name}.log"
             path.write_text(log, "utf-8")
             self.bad_ends.append(f"exit code {code}: {_sentence_in(log) or 'no sentence'} ({path})")
-        if worker.first_commit_s is not None:
-            self.first_commits_s.setdefault(worker.follows, []).append(worker.first_commit_s)
         self.ends[ended] += 1
-        self._last_end = ended
-        self._start_after_s = time.monotonic() + _RESTART_AFTER_S
+        self._start_after_s = 0.0 if self.is_on_hold else time.monotonic() + _RESTART_AFTER_S
         worker.process.close()
         self.stage.workers.remove(worker.process)
 

@@ -212,6 +212,27 @@ def dead_letter_topic_missing(world: World) -> Steps:
     world.are_topics_in_trouble = False
 
 
+def dead_letter_topic_deleted(world: World) -> Steps:
+    """The dead-letter topic is deleted in the middle of work: who needs it says so and ends; it is made again."""
+    world.are_topics_in_trouble = True
+    topic = world.stage.names.dead_letter
+    partitions = world.partitions_of(topic)
+    with world.crew.excused(topic):
+        frozen = [each for each in world.crew.workers if each.is_running and not each.is_frozen]
+        for worker in frozen:
+            worker.freeze()
+        yield 1.0  # what was on its way arrives; with nobody publishing, what is read is all that goes with the topic
+        world.keep_dead_letters()
+        world.delete_topic(topic)
+        for worker in frozen:
+            worker.thaw()
+        world.publish_malformed(20)
+        yield from _until_one_says_why(world)
+        world.create_dead_letter_topic(partitions)
+        yield 2.0
+    world.are_topics_in_trouble = False
+
+
 def _stop_everybody(world: World) -> Steps:
     world.crew.is_on_hold = True
     for worker in world.crew.workers:
@@ -252,7 +273,9 @@ def _die_at(point: str) -> Callable[[World], Steps]:
 
 def faults_for(delivery: Delivery) -> dict[str, Fault]:
     """Return the faults that can happen to workers of this delivery."""
-    return {name: fault for name, fault in FAULTS.items() if delivery == "exactly_once" or name != "die_in_commit"}
+    # A topic that is deleted under an open transaction takes along what a reader of committed records has not seen yet.
+    not_for = {"at_least_once": "die_in_commit", "exactly_once": "dead_letter_topic_deleted"}[delivery]
+    return {name: fault for name, fault in FAULTS.items() if name != not_for}
 
 
 _DEATHS = {f"die_{point}": Fault(_die_at(point), 8, _has_worker) for point in DEATH_POINTS}
@@ -276,5 +299,6 @@ FAULTS: dict[str, Fault] = {
     "disk_full": Fault(disk_full, 1, _has_calm_broker),
     "partitions_added": Fault(partitions_added, 0.7, _has_calm_broker),
     "dead_letters_too_large": Fault(dead_letters_too_large, 1, _has_worker_and_broker),
+    "dead_letter_topic_deleted": Fault(dead_letter_topic_deleted, 1, _has_worker_and_broker),
     "dead_letter_topic_missing": Fault(dead_letter_topic_missing, 1, _has_worker_and_broker),
 }

@@ -37,7 +37,7 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
         "broken": dict(sorted(verdict.broken.items())),
         "examples": verdict.examples,
         "trouble": result.trouble,
-        "first_commit_s": {after: [round(each, 2) for each in found] for after, found in result.first_commits_s.items()},
+        "restart_s": result.restart_s,
         "seconds": round(result.seconds),
     }
 
@@ -70,12 +70,12 @@ def fault_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def restart_table(results: Sequence[dict[str, Any]]) -> str:
-    """Return how long starts took until the first commit, by how the worker before had ended."""
-    lines = ["| the one before it was | starts | median s | 95 % within s | longest s |", "|---|---|---|---|---|"]
-    for after in sorted({after for each in results for after in each["first_commit_s"]}):
-        found = sorted(second for each in results for second in each["first_commit_s"].get(after, ()))
-        high = found[min(len(found) - 1, int(len(found) * 0.95))]
-        lines.append(f"| {after} | {len(found)} | {statistics.median(found):.1f} | {high:.1f} | {found[-1]:.1f} |")
+    """Return how long it took from the start of all workers to the first commit, at the end of each run."""
+    lines = ["| all workers were | runs | median s | longest s |", "|---|---|---|---|"]
+    for how in ("stopped", "killed"):
+        found = sorted(each["restart_s"][how] for each in results if each["restart_s"].get(how) is not None)
+        if found:
+            lines.append(f"| {how} | {len(found)} | {statistics.median(found):.1f} | {found[-1]:.1f} |")
     return "\n".join(lines)
 
 

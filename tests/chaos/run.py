@@ -21,7 +21,8 @@ from tests.support.tiny_bundle import make_tiny_bundle
 _TICK_S = 0.1
 _REPORT_S = 5.0
 _SETTLE_S = 150.0
-_STUCK_S = 60.0
+_STUCK_S = 90.0
+_RESTART_MESSAGES = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class RunResult:
     faults: Counter[str]
     ends: Counter[str]
     trouble: list[str]
-    first_commits_s: dict[str, list[float]]
+    restart_s: dict[str, float | None]
     seconds: float
     folder: Path
 
@@ -67,6 +68,7 @@ class _Play:
     done: Counter[str] = field(default_factory=Counter)
     under_way: list[tuple[float, Steps]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    restart_s: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def elapsed_s(self) -> float:
@@ -163,6 +165,7 @@ def _settle(play: _Play, say: Callable[[str], None]) -> None:
             worker.kill()
         if not _wait(play, lambda: world.unsettled() == 0, _SETTLE_S, say):
             crew.bad_ends.append(f"stuck for good: {world.unsettled()} records stay uncommitted after a restart of all")
+    play.restart_s = {how: _time_restart(play, how, say) for how in ("stopped", "killed")}
     crew.is_on_hold = True
     for worker in crew.workers:
         worker.stop()
@@ -170,6 +173,22 @@ def _settle(play: _Play, say: Callable[[str], None]) -> None:
     crew.bad_ends.extend(f"{each.folder.name} could not be stopped" for each in crew.workers)
     if unsettled := world.unsettled():
         crew.bad_ends.append(f"{unsettled} records uncommitted after everybody stopped")
+
+
+def _time_restart(play: _Play, how: str, say: Callable[[str], None]) -> float | None:
+    """End all workers in one way, start them again at once, and return the seconds from start to the first commit."""
+    crew, world = play.world.crew, play.world
+    crew.is_on_hold = True
+    for worker in crew.workers:
+        worker.kill() if how == "killed" else worker.stop()
+    _wait(play, lambda: not crew.workers, 30, say)
+    world.publish(_RESTART_MESSAGES)
+    world.flush(_SETTLE_S)
+    crew.is_on_hold = False
+    crew.tend()
+    if not _wait(play, lambda: world.unsettled() == 0, _SETTLE_S, say):
+        crew.bad_ends.append(f"stuck after all were {how}: {world.unsettled()} records stay uncommitted")
+    return min((each.first_commit_s for each in crew.workers if each.first_commit_s is not None), default=None)
 
 
 def _wait(play: _Play, condition: Callable[[], bool], deadline_s: float, say: Callable[[str], None]) -> bool:
@@ -207,7 +226,7 @@ def _result(play: _Play, verdict: Verdict, *, seconds: float, folder: Path) -> R
     trouble = list(crew.bad_ends)
     if verdict.positions != play.world.confirmed:
         trouble.append(f"{play.world.confirmed} messages were confirmed to their producer, {verdict.positions} are there")
-    return RunResult(play.options, verdict, play.done, crew.ends, trouble, crew.first_commits_s, seconds, folder)
+    return RunResult(play.options, verdict, play.done, crew.ends, trouble, play.restart_s, seconds, folder)
 
 
 def _progress(play: _Play) -> str:
