@@ -1,7 +1,7 @@
 """Publishes events with a producer of our own, and returns once every one is confirmed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from worker.core.failures import PublishRefusedError, WorkerError
 from worker.core.records import OutgoingRecord
 from worker.kafka.connection import BrokerConnection
 from worker.kafka.record_batches import must_travel_alone, send_alone
-from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable
+from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable, find_missing_topics
 
 _MAX_BATCH_BYTES = 256 * 1024
 _LINGER_MS = 2
@@ -58,8 +58,9 @@ class KafkaPublisher:
     async def publish(self, outgoing: Sequence[OutgoingRecord]) -> None:
         """Publish in the given order and wait until the broker has confirmed every event.
 
-        Raises `BrokerUnavailableError` when that takes longer than the deadline, `PublishRefusedError` when the broker
-        refuses an event for good. Some events may then be published all the same: their repeats carry the same ids.
+        Raises `BrokerUnavailableError` when that takes longer than the deadline, or `TopicsMissingError` when a topic is gone,
+        `PublishRefusedError` when the broker refuses an event for good. Some events may then be published all the same: their
+        repeats carry the same ids.
         """
         unconfirmed: list[asyncio.Future[Any]] = []
         try:
@@ -72,7 +73,7 @@ class KafkaPublisher:
             for future in unconfirmed:
                 # Marks the exception as seen: it is this one's consequence.
                 future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise self._failure(error) from error
+            raise await self._failure(error, topics={each.topic for each in outgoing}) from error
 
     async def _send(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
         if must_travel_alone(outgoing):
@@ -91,7 +92,7 @@ class KafkaPublisher:
             return None
         return outgoing.partition % len(await self._producer.partitions_for(outgoing.topic))
 
-    def _failure(self, error: Exception) -> WorkerError:
+    async def _failure(self, error: Exception, *, topics: Collection[str]) -> WorkerError:
         if isinstance(error, MessageSizeTooLargeError):
             return PublishRefusedError(
                 f"the broker refuses an event as too large ({error}). Give the dead-letter topic a max.message.bytes "
@@ -99,4 +100,6 @@ class KafkaPublisher:
             )
         if isinstance(error, KafkaError) and not error.retriable:
             return PublishRefusedError(f"the broker refuses to take events: {type(error).__name__}: {error}")
+        if missing := await find_missing_topics(self._connection, topics):
+            return missing
         return broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error)

@@ -1,7 +1,7 @@
 """The topics that the worker needs: are they there, and how to create them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -82,10 +82,24 @@ async def wait_for_topics(
         raise rights_refused(missing, connection)
     existing = await ask_broker(connection, lambda admin: admin.list_topics(), deadline_s=deadline_s)
     if absent := [name for name in names.all if name not in existing]:
-        raise TopicsMissingError(
-            f"topics missing on {connection}: {', '.join(absent)}. Create them with `python -m worker topics create` "
-            "(it takes the same RUGO_ settings), or with Kafka's own kafka-topics.sh."
-        )
+        raise _topics_missing(connection, absent)
+
+
+async def find_missing_topics(connection: BrokerConnection, topics: Collection[str]) -> TopicsMissingError | None:
+    """Return the failure that says which of the topics are gone; None when all are there or the broker doesn't answer."""
+    try:
+        existing = await ask_once(connection, lambda admin: admin.list_topics(), timeout_s=_ATTEMPT_S)
+    except (KafkaError, OSError, TimeoutError):
+        return None
+    absent = sorted(set(topics) - set(existing))
+    return _topics_missing(connection, absent) if absent else None
+
+
+def _topics_missing(connection: BrokerConnection, absent: Sequence[str]) -> TopicsMissingError:
+    return TopicsMissingError(
+        f"topics missing on {connection}: {', '.join(absent)}. Create them with `python -m worker topics create` "
+        "(it takes the same RUGO_ settings), or with Kafka's own kafka-topics.sh."
+    )
 
 
 def broker_unavailable(connection: BrokerConnection, *, deadline_s: float, error: BaseException) -> BrokerUnavailableError:
