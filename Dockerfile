@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY worker worker
 # training/ stays out, and the command that would need it with it
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install -c constraints.txt . \
+    /opt/venv/bin/pip install -c constraints.txt '.[otel]' \
     && rm -f /opt/venv/bin/rugo-train
 
 FROM python:3.12-slim

@@ -6,7 +6,9 @@ import pytest
 from aiokafka import TopicPartition as KafkaTopicPartition
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
+from worker.__main__ import cli
 from worker.core.drift import LabelBaseline
 from worker.core.failures import ConfigurationError
 from worker.core.labels import GOEMOTIONS_LABELS
@@ -105,6 +107,14 @@ def test_a_baseline_is_made_of_the_clients_emotion_events():
     made = baseline_of_events([json.dumps(each).encode() for each in events] + [b"\n"], source="ours")
     assert (made.source, made.messages, made.unlabelled) == ("ours", 2, 0.5)
     assert {label: share for label, share in made.shares.items() if share} == {"anger": 0.5, "disgust": 0.5}
+
+
+def test_the_command_line_makes_the_baseline_and_prints_the_page():
+    event = json.dumps({"author": "client", "emotions": [{"label": "joy"}]})
+    made = CliRunner().invoke(cli, ["baseline", "--source", "the chats of March"], input=f"{event}\n{event}\n")
+    assert (made.exit_code, json.loads(made.stdout)["messages"]) == (0, 2)
+    assert json.loads(made.stdout)["source"] == "the chats of March"
+    assert CliRunner().invoke(cli, ["metrics"]).stdout == PAGE.read_text("utf-8")
 
 
 @pytest.mark.parametrize("line", [b"not json", b"[]", b'{"emotions": 3}', b'{"text": "no emotions"}'])
