@@ -26,6 +26,7 @@ from worker.core.rejection_flood import RejectionWindow
 from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
+from worker.inference.text_cache import TextCache
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.channels import describe_channels
 from worker.kafka.committer import KafkaCommitter
@@ -93,6 +94,7 @@ class _Worker:
             OnnxClassifier(self._bundle, threads=settings.inference_threads),
             max_padded_tokens=settings.max_padded_tokens,
             max_texts=settings.max_micro_batch,
+            cache=TextCache(model_digest=self._bundle.digest, max_texts=settings.cache_texts),
             watch=_InferenceWatch(self._metrics, self._health.progress),
         )
         self._state_reader = StateReader(
@@ -345,6 +347,9 @@ class _InferenceWatch:
     def ran_micro_batch(self, *, texts: int, tokens: int, padded_tokens: int, seconds: float) -> None:
         self._progress.move()
         self._metrics.ran_micro_batch(texts=texts, tokens=tokens, padded_tokens=padded_tokens, seconds=seconds)
+
+    def looked_up(self, *, hits: int, misses: int) -> None:
+        self._metrics.looked_up(hits=hits, misses=misses)
 
 
 async def _nothing_to_do(partitions: Collection[TopicPartition]) -> None:

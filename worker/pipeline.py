@@ -1,7 +1,7 @@
 """The journey of one poll, in the order in which it happens."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -15,8 +15,8 @@ from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.labels import tone_of
 from worker.core.records import Decoded, Headers, Outcome, OutgoingRecord, Record, Rejected, TopicPartition
 from worker.core.rejection_flood import RejectionWindow
-from worker.core.scoring import Scorer
-from worker.inference.executor import Classified, InferenceExecutor, PoisonText
+from worker.core.scoring import Score, Scorer
+from worker.inference.executor import Classified, InferenceExecutor, PoisonText, TextLogits
 from worker.telemetry.drift import DriftWatch
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.tracing import NO_TRACE, NO_TRACER, PollTrace, Tracer
@@ -88,8 +88,10 @@ class Pipeline:
         decoded = [decode_record(record) for record in records]
         texts = [each.message.text for each in decoded if isinstance(each, Decoded)]
         with self._metrics.inference_seconds.time(), trace.stage("classify"):
-            classified = iter(await self._inference.classify(texts) if texts else [])
-        scored = [each if isinstance(each, Rejected) else self._scored(each, next(classified)) for each in decoded]
+            classified = await self._inference.classify(texts) if texts else []
+        scores = iter(self._scorer.score_all([each.logits for each in classified if isinstance(each, TextLogits)]))
+        answers = iter(classified)
+        scored = [each if isinstance(each, Rejected) else _scored(each, next(answers), scores) for each in decoded]
         return ScoredPoll(records, scored, trace)
 
     async def settle(self, poll: ScoredPoll) -> None:
@@ -107,11 +109,6 @@ class Pipeline:
         with self._metrics.commit_seconds.time(), poll.trace.stage("commit"):
             await self._delivery.commit(poll.records)
         poll.trace.end(rejected=sum(isinstance(each, Rejected) for each in poll.scored))
-
-    def _scored(self, decoded: Decoded, classified: Classified) -> ScoredMessage | Rejected:
-        if isinstance(classified, PoisonText):
-            return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
-        return ScoredMessage(decoded, self._scorer.score(classified.logits), classified.was_truncated)
 
     def _outcome(self, scored: ScoredMessage | Rejected, trace: PollTrace) -> Outcome:
         if isinstance(scored, Rejected):
@@ -160,6 +157,13 @@ class Pipeline:
             metrics.labels.labels(label).inc()
         if self._drift is not None and scored.decoded.message.author == "client":
             self._drift.observe(labels)
+
+
+def _scored(decoded: Decoded, classified: Classified, scores: Iterator[Score]) -> ScoredMessage | Rejected:
+    """Return the message with the next of the scores; a poison text has none."""
+    if isinstance(classified, PoisonText):
+        return Rejected(decoded.record, "poison", f"the model fails on this text: {classified.error}")
+    return ScoredMessage(decoded, next(scores), classified.was_truncated)
 
 
 def _with_headers(outgoing: OutgoingRecord, headers: Headers) -> OutgoingRecord:

@@ -59,7 +59,12 @@ class Settings(BaseSettings):
     max_poll_records: int = Field(256, ge=1, le=10_000, description="most records taken from Kafka at once")
     max_padded_tokens: int = Field(1024, ge=128, description="micro-batch budget: texts times the longest one's tokens")
     max_micro_batch: int = Field(32, ge=1, description="most texts in a micro-batch")
-    inference_threads: int = Field(0, ge=0, description="threads of the model; 0 takes every core the process may use")
+    inference_threads: int = Field(
+        0, ge=0, description="threads of the model; 0 takes every core that affinity and the container's CPU limit leave"
+    )
+    cache_texts: int = Field(
+        10_000, ge=0, description="short texts whose answers are remembered, about half a kilobyte each; 0 turns it off"
+    )
     max_rejected_share: float = Field(
         0.5, gt=0.0, le=1.0, description="the worker stops when more of the last 1000 records are rejected; 1 never stops"
     )

@@ -25,8 +25,8 @@ from tests.bench.report import write_report
 from tests.bench.texts import split_length_texts, texts_of_characters, zipf_texts
 from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
 from tests.support.worker_runs import ROOT, Stage, WorkerProcess, wait_until
+from worker.inference.cores import available_cores
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
-from worker.inference.onnx_classifier import available_cores
 
 _DEADLINE_S = 600.0
 _SHARES_OF_DRAIN = (0.1, 0.5, 0.8)

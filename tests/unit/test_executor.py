@@ -10,6 +10,7 @@ from worker.inference.classifier import TokenizedText
 from worker.inference.executor import InferenceExecutor, ModelBrokenError, PoisonText, TextLogits
 from worker.inference.model_bundle import load_model_bundle
 from worker.inference.onnx_classifier import OnnxClassifier
+from worker.inference.text_cache import TextCache
 
 
 class FakeClassifier:
@@ -35,8 +36,25 @@ class FakeClassifier:
         return np.array([[float(len(text))] for text in texts], dtype=np.float32)
 
 
-def executor(classifier, *, max_texts=4):
-    return InferenceExecutor(classifier, max_padded_tokens=1000, max_texts=max_texts)
+class Looks:
+    """Notes what the cache was asked."""
+
+    def __init__(self):
+        self.seen = []
+
+    def tokenized(self, seconds):
+        pass
+
+    def ran_micro_batch(self, **figures):
+        pass
+
+    def looked_up(self, *, hits, misses):
+        self.seen.append((hits, misses))
+
+
+def executor(classifier, *, max_texts=4, remembers=0, watch=None):
+    cache = TextCache(model_digest="sha256:1", max_texts=remembers)
+    return InferenceExecutor(classifier, max_padded_tokens=1000, max_texts=max_texts, cache=cache, watch=watch)
 
 
 @pytest.mark.parametrize("fails_in", ["tokenize", "logits"])
@@ -74,3 +92,46 @@ def test_logits_that_are_not_finite_are_poison(tiny_bundle):
     assert [type(each) for each in found] == [TextLogits, PoisonText, TextLogits]
     assert GOEMOTIONS_LABELS[int(found[0].logits.argmax())] == "gratitude"
     assert GOEMOTIONS_LABELS[int(found[2].logits.argmax())] == "anger"
+
+
+def test_a_text_that_comes_several_times_is_classified_once():
+    classifier = FakeClassifier()
+    found = executor(classifier).classify_texts(["ok", "да", "ok", "ok"])
+    assert sorted(text for micro_batch in classifier.micro_batches for text in micro_batch) == ["ok", "да"]
+    assert [each.logits[0] for each in found] == [2.0, 2.0, 2.0, 2.0]
+
+
+def test_a_short_text_is_remembered_and_its_answer_is_the_same_to_the_bit(tiny_bundle):
+    bundle = load_model_bundle(tiny_bundle)
+    looks = Looks()
+    remembering = executor(OnnxClassifier(bundle, threads=1), remembers=10, watch=looks)
+    first = remembering.classify_texts(["спасибо", "злюсь"])
+    again = remembering.classify_texts(["почему", "спасибо"])
+    assert again[1].logits.tobytes() == first[0].logits.tobytes()
+    assert looks.seen == [(0, 2), (1, 1)]
+
+
+def test_long_texts_are_not_remembered_nor_counted():
+    classifier, looks = FakeClassifier(), Looks()
+    remembering = executor(classifier, remembers=10, watch=looks)
+    for _ in range(2):
+        remembering.classify_texts(["a" * 65])
+    assert len(classifier.micro_batches) == 2
+    assert looks.seen == []
+
+
+def test_a_poison_text_is_never_remembered():
+    classifier = FakeClassifier(fails_in="logits")
+    remembering = executor(classifier, remembers=10)
+    assert isinstance(remembering.classify_texts(["bad"])[0], PoisonText)
+    classifier.fails_in = "nothing"
+    assert isinstance(remembering.classify_texts(["bad"])[0], TextLogits)
+
+
+def test_a_cache_of_no_texts_remembers_nothing():
+    classifier, looks = FakeClassifier(), Looks()
+    forgetful = executor(classifier, watch=looks)
+    for _ in range(2):
+        forgetful.classify_texts(["ok"])
+    assert classifier.micro_batches == [["ok"], ["ok"]]
+    assert looks.seen == []

@@ -9,8 +9,6 @@ from worker.core.scoring import (
     PROBABILITY_DECIMALS,
     Calibration,
     Scorer,
-    labels_over_threshold,
-    negativity_of,
     probabilities_from_logits,
     rescale_to_threshold,
 )
@@ -27,39 +25,66 @@ def test_probabilities_are_the_rounded_sigmoid_and_survive_huge_logits():
     assert found.tolist() == [0.5, round(1 / (1 + math.exp(-1)), 4), 0.0, 1.0]
 
 
+def heard(probabilities, order, *, thresholds, weights=None):
+    """Score logits whose sigmoids are these probabilities."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities) - np.log1p(-np.array(probabilities, dtype=np.float64))
+    return Scorer(order, thresholds=thresholds, weights=weights or {}).score(np.clip(logits, -40.0, 40.0))
+
+
 def test_labels_at_the_threshold_count_and_the_likeliest_comes_first():
-    found = labels_over_threshold([0.4, 0.9, 0.39], ["anger", "joy", "fear"], thresholds=[0.4, 0.5, 0.4])
-    assert [each.label for each in found] == ["joy", "anger"]
+    found = heard([0.4, 0.9, 0.39], ["anger", "joy", "fear"], thresholds=[0.4, 0.5, 0.4])
+    assert [each.label for each in found.emotions] == ["joy", "anger"]
+
+
+def test_equal_labels_come_in_label_order():
+    found = heard([0.4, 0.9, 0.9], ["anger", "joy", "fear"], thresholds=[0.4, 0.5, 0.4])
+    assert [each.label for each in found.emotions] == ["joy", "fear", "anger"]
+
+
+def rescaled(probability, threshold):
+    return float(rescale_to_threshold(np.array([probability]), np.array([threshold]))[0])
 
 
 def test_half_is_exactly_the_threshold():
-    assert rescale_to_threshold(0.3, 0.3) == 0.5
-    assert rescale_to_threshold(0.15, 0.3) == pytest.approx(0.25)
-    assert rescale_to_threshold(0.65, 0.3) == pytest.approx(0.75)
-    assert rescale_to_threshold(1.0, 1.0) == 0.5
+    assert rescaled(0.3, 0.3) == 0.5
+    assert rescaled(0.15, 0.3) == pytest.approx(0.25)
+    assert rescaled(0.65, 0.3) == pytest.approx(0.75)
+    assert rescaled(1.0, 1.0) == 0.5
 
 
 @given(fractions, fractions, thresholds)
 def test_rescaling_keeps_order_and_stays_in_range(low, high, threshold):
     low, high = sorted((low, high))
-    assert 0.0 <= rescale_to_threshold(low, threshold) <= rescale_to_threshold(high, threshold) <= 1.0
+    assert 0.0 <= rescaled(low, threshold) <= rescaled(high, threshold) <= 1.0
 
 
-@given(st.lists(fractions, min_size=3, max_size=3), st.lists(thresholds, min_size=3, max_size=3))
-def test_negativity_is_over_a_half_only_when_a_counted_label_is_over_its_threshold(probabilities, cuts):
-    order = ["anger", "sadness", "disgust"]
-    negativity = negativity_of(probabilities, order, thresholds=cuts, weights={"anger": 1.0, "disgust": 1.0})
-    assert 0.0 <= negativity <= 1.0
-    if negativity > 0.5:
-        assert probabilities[0] > cuts[0] or probabilities[2] > cuts[2]
+@given(st.lists(logits, min_size=3, max_size=3), st.lists(thresholds, min_size=3, max_size=3))
+def test_negativity_is_over_a_half_only_when_a_counted_label_is_over_its_threshold(row, cuts):
+    scorer = Scorer(["anger", "sadness", "disgust"], thresholds=cuts, weights={"anger": 1.0, "disgust": 1.0})
+    score = scorer.score(np.array(row))
+    assert 0.0 <= score.negativity <= 1.0
+    if score.negativity > 0.5:
+        assert score.probabilities[0] > cuts[0] or score.probabilities[2] > cuts[2]
 
 
 def test_negativity_ignores_emotions_that_the_policy_does_not_count():
-    assert negativity_of([0.99, 0.0], ["sadness", "anger"], thresholds=[0.3, 0.3], weights={"anger": 1.0}) == 0.0
+    assert heard([0.99, 0.0], ["sadness", "anger"], thresholds=[0.3, 0.3], weights={"anger": 1.0}).negativity == 0.0
+    assert heard([0.99, 0.0], ["sadness", "anger"], thresholds=[0.3, 0.3]).negativity == 0.0
 
 
 def test_a_weight_scales_negativity():
-    assert negativity_of([1.0], ["anger"], thresholds=[0.3], weights={"anger": 0.6}) == 0.6
+    assert heard([1.0], ["anger"], thresholds=[0.3], weights={"anger": 0.6}).negativity == 0.6
+
+
+@given(st.lists(st.lists(logits, min_size=3, max_size=3), max_size=6), st.lists(thresholds, min_size=3, max_size=3))
+def test_scores_of_several_rows_are_those_of_each(rows, cuts):
+    calibration = Calibration((0.7, 1.0, 1.3), (0.1, 0.0, -0.4))
+    scorer = Scorer(
+        ["anger", "joy", "disgust"], thresholds=cuts, weights={"anger": 1.0, "disgust": 0.9}, calibration=calibration
+    )
+    arrays = [np.array(row, dtype=np.float32) for row in rows]
+    assert scorer.score_all(arrays) == [scorer.score(row) for row in arrays]
 
 
 def test_scorer_puts_labels_negativity_and_probabilities_together():

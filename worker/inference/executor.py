@@ -13,6 +13,7 @@ import numpy.typing as npt
 from worker.core.failures import WorkerError
 from worker.core.micro_batch import plan_micro_batches
 from worker.inference.classifier import Classifier, TokenizedText
+from worker.inference.text_cache import TextCache
 
 _CANARY_TEXT = "проверка"
 
@@ -53,18 +54,31 @@ class InferenceWatch(Protocol):
         """The model ran on a micro-batch."""
         ...
 
+    def looked_up(self, *, hits: int, misses: int) -> None:
+        """A poll's short texts were looked for in the cache."""
+        ...
+
 
 class InferenceExecutor:
     """Owns the one thread on which the classifier runs.
 
     - `classify` may be awaited from the event loop; calls run one after another.
     - Used directly, `classify_texts` runs on the caller's thread; don't mix the two.
+    - A text that comes several times is classified once; one that `cache` remembers isn't at all. A poison text is never
+      remembered.
     """
 
     def __init__(
-        self, classifier: Classifier, *, max_padded_tokens: int, max_texts: int, watch: InferenceWatch | None = None
+        self,
+        classifier: Classifier,
+        *,
+        max_padded_tokens: int,
+        max_texts: int,
+        cache: TextCache[TextLogits] | None = None,
+        watch: InferenceWatch | None = None,
     ) -> None:
         self._classifier = classifier
+        self._cache = cache
         self._watch = watch
         self._max_padded_tokens = max_padded_tokens
         self._max_texts = max_texts
@@ -79,6 +93,30 @@ class InferenceExecutor:
 
         Raises `ModelBrokenError` when the model fails on a plain word too.
         """
+        found = self._remembered(texts)
+        asked = [text for text in dict.fromkeys(texts) if text not in found]
+        for text, answer in zip(asked, self._classify_new(asked), strict=True):
+            found[text] = answer
+            if self._cache is not None and isinstance(answer, TextLogits):
+                self._cache.keep(text, answer)
+        return [found[text] for text in texts]
+
+    def _remembered(self, texts: Sequence[str]) -> dict[str, Classified]:
+        """Return the answers that the cache has."""
+        if self._cache is None:
+            return {}
+        short = [text for text in texts if self._cache.takes(text)]
+        found: dict[str, Classified] = {}
+        for text in short:
+            answer = self._cache.find(text)
+            if answer is not None:
+                found[text] = answer
+        if self._watch is not None and short:
+            hits = sum(text in found for text in short)
+            self._watch.looked_up(hits=hits, misses=len(short) - hits)
+        return found
+
+    def _classify_new(self, texts: Sequence[str]) -> list[Classified]:
         tokenized = _isolate(self._tokenize, texts)
         found: dict[int, Classified] = {i: each for i, each in enumerate(tokenized) if isinstance(each, PoisonText)}
         good = [(index, each) for index, each in enumerate(tokenized) if isinstance(each, TokenizedText)]
@@ -91,7 +129,8 @@ class InferenceExecutor:
             rows = _isolate(self._logit_rows, [good[position][1] for position in micro_batch])
             for position, row in zip(micro_batch, rows, strict=True):
                 index, tokens = good[position]
-                found[index] = row if isinstance(row, PoisonText) else TextLogits(row, tokens.was_truncated)
+                # A copy: a row alone would keep its whole micro-batch in memory.
+                found[index] = row if isinstance(row, PoisonText) else TextLogits(row.copy(), tokens.was_truncated)
         if any(isinstance(each, PoisonText) for each in found.values()):
             self._check_that_model_works()
         return [found[index] for index in range(len(texts))]

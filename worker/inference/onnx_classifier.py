@@ -1,6 +1,5 @@
 """The classifier that ships: the bundle's ONNX graph on onnxruntime's CPU provider."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,25 +8,20 @@ import onnxruntime as ort
 
 from worker.core.failures import ModelBundleError
 from worker.inference.classifier import TokenizedText
+from worker.inference.cores import available_cores
 from worker.inference.model_bundle import ONNX_NAME, TOKENIZER_NAME, ModelBundle
 from worker.inference.tokenizer import BundleTokenizer, pad_token_ids
 
 
-def available_cores() -> int:
-    """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class OnnxClassifier:
-    """Runs a bundle's model.onnx. `threads` 0 takes every core that the process may run on."""
+    """Runs a bundle's model.onnx. `threads` 0 takes every core that the process may use."""
 
     def __init__(self, bundle: ModelBundle, *, threads: int = 0) -> None:
+        threads = threads or available_cores()
         self._pad_token_id = bundle.manifest.pad_token_id
-        self._tokenizer = BundleTokenizer(bundle.read(TOKENIZER_NAME), max_tokens=bundle.manifest.max_tokens)
+        self._tokenizer = BundleTokenizer(bundle.read(TOKENIZER_NAME), max_tokens=bundle.manifest.max_tokens, threads=threads)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Idle inference threads must not spin: the event loop, and other workers, need the core.

@@ -1,5 +1,6 @@
 """From texts to token ids with the bundle's own tokenizer."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,9 +19,12 @@ class BundleTokenizer:
     """Tokenizes with a bundle's tokenizer.json, special tokens included, up to `max_tokens`.
 
     Of a longer text the beginning and the end are kept and the middle is left out: what a client feels is often said last.
+    `threads` binds the first tokenizer of a process and with it all later ones.
     """
 
-    def __init__(self, content: bytes, *, max_tokens: int) -> None:
+    def __init__(self, content: bytes, *, max_tokens: int, threads: int = 1) -> None:
+        # Read by the library when it first tokenizes; left alone, it takes every core of the host, a container's limit or not.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         try:
             self._tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:

@@ -82,6 +82,8 @@ class Metrics:
             "rugo_padded_tokens",
             "Tokens that the model ran on, padding included: 1 - tokens / this is padding's share",
         )
+        self.cache_hits = self._add(Counter, "rugo_cache_hits", "Short texts whose answers were remembered")
+        self.cache_misses = self._add(Counter, "rugo_cache_misses", "Short texts whose answers were not remembered")
         self.publish_seconds = self._add(
             Histogram, "rugo_publish_seconds", "Publishing one poll's events until all are confirmed", buckets=_SECONDS
         )
@@ -124,6 +126,11 @@ class Metrics:
         self.tokens.inc(tokens)
         self.padded_tokens.inc(padded_tokens)
         self.micro_batch_seconds.observe(seconds)
+
+    def looked_up(self, *, hits: int, misses: int) -> None:
+        """Note how many short texts of a poll the cache knew."""
+        self.cache_hits.inc(hits)
+        self.cache_misses.inc(misses)
 
     def set_lag(self, lags: Mapping[TopicPartition, int]) -> None:
         """Show the lag of these partitions and of no others."""
