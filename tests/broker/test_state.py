@@ -76,7 +76,7 @@ def test_what_is_remembered_moves_with_its_partition(stage):
     stage.start_worker()
     wait_until_all_committed(stage)
     joined = stage.start_worker()
-    wait_until(lambda: "chats remembered" in joined.log, what=joined.log)
+    joined.wait_until_assigned()
     for chat in chats:
         say(stage, chat, "m3", SOUR)
     wait_until_all_committed(stage)

@@ -9,6 +9,7 @@ import math
 import tomllib
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -54,7 +55,7 @@ class EscalationPolicy(_Section):
     sustained: SustainedRule
     cooldown_s: Annotated[float, Field(ge=0.0)]
 
-    @property
+    @cached_property
     def horizon_s(self) -> float:
         """How far back a chat is remembered, by its records' timestamps."""
         return max(self.cooldown_s, self.sustained.window_s)
@@ -147,17 +148,16 @@ def judge_message(
     against the new one. A message id that was seen counts once. A chat that was silent beyond the horizon starts afresh.
     """
     state = _with_operator(_within_horizon(policy, state, message.recorded_at_s), message)
-    facts = state.facts
-    is_late = message.sent_at_s < facts.operator_since_s
+    is_late = message.sent_at_s < state.facts.operator_since_s
     if message.author != "client" or is_late or any(seen_id == message.message_id for seen_id, _ in state.seen):
         return state, None
-    state = _remember(policy, state, message)
-    if message.sent_at_s - facts.escalated_at_s < policy.cooldown_s:
+    state = _remember(policy, state, message, facts=replace(state.facts, role="counted"))
+    if message.sent_at_s - state.facts.escalated_at_s < policy.cooldown_s:
         return state, None
     decision = _decide(policy, state, message)
     if decision is not None:
-        facts = replace(facts, escalated_at_s=message.sent_at_s, role="escalated")
-        state = replace(state, facts=facts, recent=())
+        facts = replace(state.facts, escalated_at_s=message.sent_at_s, role="escalated")
+        state = ChatState(facts, seen=state.seen)
     return state, decision
 
 
@@ -169,37 +169,39 @@ def recall_message(policy: EscalationPolicy, state: ChatState, facts: ChatFacts,
     """
     state = _within_horizon(policy, state, facts.heard_at_s)
     if facts.operator_id != state.facts.operator_id:
-        state = replace(state, recent=())
+        state = ChatState(seen=state.seen)
     if counted is not None:
-        state = _remember(policy, state, counted)
-    return replace(state, facts=facts, recent=() if facts.role == "escalated" else state.recent)
+        state = _remember(policy, state, counted, facts=facts)
+    return ChatState(facts, recent=() if facts.role == "escalated" else state.recent, seen=state.seen)
 
 
 def _within_horizon(policy: EscalationPolicy, state: ChatState, now_s: float) -> ChatState:
-    """Forget what is too old at a record's timestamp; `role` is open until the record's message is judged."""
-    facts = replace(state.facts, heard_at_s=now_s, role="ignored")
-    if now_s - state.facts.heard_at_s > policy.horizon_s:
-        return ChatState(ChatFacts(heard_at_s=now_s))
+    """Return what a record of this timestamp still finds of the chat."""
+    horizon_s, window_s = policy.horizon_s, policy.sustained.window_s
+    if now_s - state.facts.heard_at_s > horizon_s:
+        return ChatState()
+    if not state.seen:
+        return state
     return ChatState(
-        facts,
-        recent=tuple(each for each in state.recent if now_s - each.recorded_at_s <= policy.sustained.window_s),
-        seen=tuple(each for each in state.seen if now_s - each[1] <= policy.horizon_s),
+        state.facts,
+        recent=tuple([each for each in state.recent if now_s - each.recorded_at_s <= window_s]),
+        seen=tuple([each for each in state.seen if now_s - each[1] <= horizon_s]),
     )
 
 
 def _with_operator(state: ChatState, message: JudgedMessage) -> ChatState:
     named, facts = message.operator_id, state.facts
     if named is None or named == facts.operator_id or message.sent_at_s < facts.operator_since_s:
-        return state
-    taken_over = ChatFacts(operator_id=named, operator_since_s=message.sent_at_s, heard_at_s=facts.heard_at_s)
+        return replace(state, facts=replace(facts, heard_at_s=message.recorded_at_s, role="ignored"))
+    taken_over = ChatFacts(operator_id=named, operator_since_s=message.sent_at_s, heard_at_s=message.recorded_at_s)
     return ChatState(taken_over, seen=state.seen)
 
 
-def _remember(policy: EscalationPolicy, state: ChatState, message: JudgedMessage) -> ChatState:
+def _remember(policy: EscalationPolicy, state: ChatState, message: JudgedMessage, *, facts: ChatFacts) -> ChatState:
     # The caps go by the order of arrival, and nothing is dropped for being sent before another message: what the horizon
     # will forget must never have pushed out what it keeps.
     return ChatState(
-        replace(state.facts, role="counted"),
+        facts,
         recent=(*state.recent, message)[-policy.sustained.max_messages :],
         seen=(*state.seen, (message.message_id, message.recorded_at_s))[-_SEEN_MESSAGES:],
     )

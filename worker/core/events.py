@@ -7,7 +7,7 @@ from datetime import datetime
 from worker.contracts import dead_letter
 from worker.contracts.outbound import Emotion, EmotionEvent, EscalationEvent, Evidence, ModelInfo, Source
 from worker.core.escalation import ChatFacts, EscalationDecision, JudgedMessage
-from worker.core.label_state import policy_time_s, state_headers, timestamp_of
+from worker.core.label_state import policy_time_s, state_headers, timestamp_of, timestamp_s_of
 from worker.core.labels import tone_of
 from worker.core.records import Decoded, Headers, OutgoingRecord, Rejected, TopicNames
 from worker.core.scoring import LabelProbability, Score
@@ -37,7 +37,7 @@ def judged_message_of(scored: ScoredMessage) -> JudgedMessage:
         operator_id=message.operator_id,
         sent_at=sent_at,
         sent_at_s=policy_time_s(sent_at, timestamp_ms=record.timestamp_ms),
-        recorded_at_s=timestamp_of(record.timestamp_ms).timestamp(),
+        recorded_at_s=timestamp_s_of(record.timestamp_ms),
         emotions=scored.score.emotions,
         negativity=scored.score.negativity,
     )

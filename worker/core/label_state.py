@@ -17,9 +17,14 @@ _LATEST_TIMESTAMP_MS = 253_402_300_799_000  # the last second that datetime can 
 _NEVER_S = float("-inf")
 
 
+def timestamp_s_of(timestamp_ms: int) -> float:
+    """Return a record's timestamp in seconds since the epoch; one that no calendar holds becomes the nearest that it does."""
+    return min(max(timestamp_ms, 0), _LATEST_TIMESTAMP_MS) / 1000
+
+
 def timestamp_of(timestamp_ms: int) -> datetime:
     """Return a record's timestamp in UTC; one that no calendar holds becomes the nearest that it does."""
-    return datetime.fromtimestamp(min(max(timestamp_ms, 0), _LATEST_TIMESTAMP_MS) / 1000, tz=UTC)
+    return datetime.fromtimestamp(timestamp_s_of(timestamp_ms), tz=UTC)
 
 
 def policy_time_s(sent_at: datetime, *, timestamp_ms: int) -> float:
@@ -29,7 +34,7 @@ def policy_time_s(sent_at: datetime, *, timestamp_ms: int) -> float:
     chat can't make all its later messages look late.
     """
     sent_at_s = sent_at.timestamp()
-    return min(sent_at_s, timestamp_of(timestamp_ms).timestamp()) if timestamp_ms > 0 else sent_at_s
+    return min(sent_at_s, timestamp_s_of(timestamp_ms)) if timestamp_ms > 0 else sent_at_s
 
 
 def state_headers(record: Record, facts: ChatFacts) -> Headers:
@@ -47,52 +52,32 @@ def state_headers(record: Record, facts: ChatFacts) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class PublishedLabel:
-    """A label as it stands on the emotions topic, its value unread until it is asked for."""
+    """A label as it stands on the emotions topic; its value is read only where its message counted."""
 
-    state: LabelState
-    key: bytes
+    answers: TopicPartition
+    offset: int
+    timestamp_ms: int
+    chat_id: str
+    facts: ChatFacts
     value: bytes
-
-    @property
-    def answers(self) -> TopicPartition:
-        """The input partition of the message that it labels."""
-        return TopicPartition(self.state.source.topic, self.state.source.partition)
-
-    @property
-    def chat_id(self) -> str:
-        return self.key.decode()
-
-    @property
-    def facts(self) -> ChatFacts:
-        """The facts of its chat after the message that it labels."""
-        state = self.state
-        return ChatFacts(
-            operator_id=state.operator_id,
-            operator_since_s=_NEVER_S if state.operator_since_s is None else state.operator_since_s,
-            escalated_at_s=_NEVER_S if state.escalated_at_s is None else state.escalated_at_s,
-            heard_at_s=timestamp_of(state.timestamp_ms).timestamp(),
-            role=state.role,
-        )
 
     def counted_message(self) -> JudgedMessage | None:
         """Return the message that it labels, as the escalation policy saw it, if it counted.
 
         Raises `ValueError`, `KeyError` or `TypeError` when the value is no emotion event.
         """
-        if self.state.role == "ignored":
+        if self.facts.role == "ignored":
             return None
-        event: Mapping[str, Any] = from_json(self.value)
+        event = from_json(self.value)
         sent_at = datetime.fromisoformat(event["sent_at"])
         return JudgedMessage(
             message_id=event["message_id"],
             author=event["author"],
             operator_id=event["operator_id"],
             sent_at=sent_at,
-            sent_at_s=policy_time_s(sent_at, timestamp_ms=self.state.timestamp_ms),
-            recorded_at_s=timestamp_of(self.state.timestamp_ms).timestamp(),
-            emotions=tuple(
-                LabelProbability(each["label"], each["probability"], each["threshold"]) for each in event["emotions"]
-            ),
+            sent_at_s=policy_time_s(sent_at, timestamp_ms=self.timestamp_ms),
+            recorded_at_s=self.facts.heard_at_s,
+            emotions=tuple([LabelProbability(**each) for each in event["emotions"]]),
             negativity=event["negativity"],
         )
 
@@ -100,9 +85,24 @@ class PublishedLabel:
 def published_label(headers: Headers, key: bytes | None, value: bytes | None) -> PublishedLabel | None:
     """Return the label that a record of the emotions topic is; None when it carries no state, such as an older worker's.
 
-    Raises `ValueError` when what it carries is none.
+    Raises `ValueError`, `KeyError` or `TypeError` when what it carries is none. What the worker has written itself is not
+    validated field by field: a restart waits for hundreds of thousands of these.
     """
     for name, content in headers:
         if name == STATE_HEADER and content is not None and key is not None and value is not None:
-            return PublishedLabel(LabelState.model_validate_json(content), key, value)
+            return _label(from_json(content), key, value)
     return None
+
+
+def _label(state: Mapping[str, Any], key: bytes, value: bytes) -> PublishedLabel:
+    source, timestamp_ms = state["source"], state["timestamp_ms"]
+    since_s, escalated_at_s = state["operator_since_s"], state["escalated_at_s"]
+    facts = ChatFacts(
+        operator_id=state["operator_id"],
+        operator_since_s=_NEVER_S if since_s is None else since_s,
+        escalated_at_s=_NEVER_S if escalated_at_s is None else escalated_at_s,
+        heard_at_s=timestamp_s_of(timestamp_ms),
+        role=state["role"],
+    )
+    answers = TopicPartition(source["topic"], source["partition"])
+    return PublishedLabel(answers, source["offset"], timestamp_ms, key.decode(), facts, value)

@@ -24,7 +24,7 @@ class PartitionRecall:
 
     def take(self, label: PublishedLabel) -> None:
         """Take the next label. Raises `ValueError`, `KeyError` or `TypeError` for one whose value is no emotion event."""
-        offset = label.state.source.offset
+        offset = label.offset
         if offset >= self._next_offset:
             return
         if offset <= self._recalled_to or offset in self._held:
