@@ -114,6 +114,7 @@ messages = st.lists(
         st.sampled_from([f"m{i}" for i in range(12)]),
         negativity=st.floats(0.0, 1.0),
         at_s=st.floats(0.0, 5000.0),
+        recorded_at_s=st.just(5000.0),  # one moment: what the horizon forgets may come again
         author=st.sampled_from(["client", "operator"]),
         operator_id=st.sampled_from([None, "op-1", "op-2"]),
     ),
