@@ -7,11 +7,8 @@ from typing import Annotated
 import typer
 
 from tests.chaos.ledger import LAWS
-from tests.chaos.results import result_as_json, result_table
+from tests.chaos.results import RESULTS, result_as_json, result_table
 from tests.chaos.run import Options, run_chaos
-from tests.support.worker_runs import ROOT
-
-RESULTS = ROOT / "chaos_results"
 
 
 def main(
@@ -23,7 +20,6 @@ def main(
     ] = 8,
     delivery: Annotated[str, typer.Option(help="at_least_once or exactly_once")] = "at_least_once",
     workers: Annotated[int, typer.Option(min=1, help="workers that share the topic")] = 3,
-    mutation: Annotated[str, typer.Option(help="a deliberate bug of tests/chaos/mutations.py")] = "",
     kinds: Annotated[str, typer.Option(help="only these faults, separated by commas")] = "",
     results: Annotated[Path, typer.Option(help="folder of the JSON results")] = RESULTS,
 ) -> None:
@@ -31,10 +27,10 @@ def main(
     if delivery not in ("at_least_once", "exactly_once"):
         raise typer.BadParameter("must be at_least_once or exactly_once", param_hint="--delivery")
     chosen = tuple(kinds.split(",")) if kinds else ()
-    options = Options(messages, faults, seed, minutes, delivery, workers, mutation, chosen)  # type: ignore[arg-type]
+    options = Options(messages, faults, seed, minutes, delivery, workers, kinds=chosen)  # type: ignore[arg-type]
     result = run_chaos(options, say=typer.echo)
     results.mkdir(parents=True, exist_ok=True)
-    path = results / f"{delivery}-{seed}{f'-{mutation}' if mutation else ''}.json"
+    path = results / f"{delivery}-{seed}.json"
     path.write_text(json.dumps(result_as_json(result), ensure_ascii=False, indent=1) + "\n", "utf-8")
     typer.echo(result_table([result_as_json(result)]))
     for law, found in result.verdict.examples.items():

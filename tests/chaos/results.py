@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.mutations import MUTATIONS
 from tests.chaos.run import RunResult
 from tests.support.worker_runs import ROOT
 
 PAGE = ROOT / "docs" / "chaos.md"
-_BEGIN, _END = "<!-- results: made by `python -m tests.chaos.results` -->", "<!-- end of results -->"
+RESULTS = ROOT / "chaos_results"
+_MADE_BY = "made by `python -m tests.chaos.results`"
 _LOST = ("lost",)
 _ESCALATIONS = ("escalation_missing", "escalation_invented", "escalation_changed")
 
@@ -108,17 +110,37 @@ def _line(result: dict[str, Any], seed: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def mutation_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return by which laws each deliberate bug was caught."""
+    found = {each["mutation"]: each for each in results}
+    lines = ["| deliberate bug | delivery | faults | caught by (times) |", "|---|---|---|---|"]
+    for name, bug in MUTATIONS.items():
+        broken = found[name]["broken"] if name in found else None
+        caught = (
+            ", ".join(f"`{law}` ({broken[law]})" for law in bug.breaks if law in broken) if broken is not None else "not run"
+        )
+        faults = ", ".join(dict.fromkeys(bug.faults)) or "none needed"
+        lines.append(f"| {bug.what} (`{name}`) | {bug.delivery} | {faults} | {caught or '**nothing**'} |")
+    return "\n".join(lines)
+
+
+def write_into_page(page: str, part: str, text: str) -> str:
+    """Return a page with the text between the marks of a part."""
+    begin, end = f"<!-- {part}: {_MADE_BY} -->", f"<!-- end of {part} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+
+
 def main() -> None:
     """Write the tables of the results in a folder, by default chaos_results/, into docs/chaos.md."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "chaos_results"
-    results = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    results = [each for each in results if not each["mutation"]]
-    tables = [result_table(results), fault_table(results), restart_table(results), "Commands:"]
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    every = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    results = [each for each in every if not each["mutation"]]
     commands = "\n".join(each["command"] for each in results)
-    tables.append(f"```sh\n{commands}\n```")
-    page = PAGE.read_text("utf-8")
-    before, after = page.split(_BEGIN)[0], page.split(_END)[1]
-    PAGE.write_text(f"{before}{_BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{_END}{after}", "utf-8")
+    tables = [result_table(results), fault_table(results), restart_table(results), f"```sh\n{commands}\n```"]
+    page = write_into_page(PAGE.read_text("utf-8"), "results", "\n\n".join(tables))
+    page = write_into_page(page, "mutations", mutation_table([each for each in every if each["mutation"]]))
+    PAGE.write_text(page, "utf-8")
 
 
 if __name__ == "__main__":

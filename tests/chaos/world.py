@@ -37,6 +37,12 @@ BROKER_SETTINGS = {
 }
 _ADMIN_TIMEOUT_S = 10.0
 _ANSWER_S = 3.0
+_SAID_WITHOUT_A_BROKER = (
+    "no Kafka broker answered",
+    "the broker refuses",
+    "what is remembered of the chats could not be read",
+    "the input topic can't be read",
+)
 # librdkafka tells of every refused connection; here brokers are refused on purpose
 _SILENT = logging.getLogger("tests.chaos.silent")
 _SILENT.disabled = True
@@ -175,7 +181,7 @@ class World:
         """Take the broker for one fault, and excuse workers that end because of it."""
         self.is_broker_in_trouble = True
         try:
-            with self.crew.excused("no Kafka broker answered", "the broker refuses"):
+            with self.crew.excused(*_SAID_WITHOUT_A_BROKER):
                 yield
         finally:
             self.is_broker_in_trouble = False
