@@ -1,4 +1,6 @@
+import socket
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -188,6 +190,18 @@ def test_traces_are_off_unless_asked_for(endpoint, environment, wanted):
 @pytest.mark.parametrize("endpoint", ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"])
 def test_an_endpoint_s_path_may_be_left_out(endpoint):
     assert _traces_url(endpoint) == "http://c:4318/v1/traces"
+
+
+async def test_a_collector_that_never_answers_holds_up_neither_a_poll_nor_the_stop(pipeline_with, delivery, monkeypatch):
+    monkeypatch.setattr("worker.telemetry.tracing._FLUSH_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        tracer = open_tracer(f"http://127.0.0.1:{silent.getsockname()[1]}", group_id="workers", model=MODEL)
+        began_s = time.monotonic()
+        await process(pipeline_with(tracer), [record("спасибо")])
+        tracer.close()
+        assert time.monotonic() - began_s < 2.0
+    assert len(delivery.published) == 1
 
 
 def test_without_opentelemetry_the_failure_says_what_to_install(monkeypatch):
