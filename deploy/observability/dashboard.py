@@ -137,6 +137,14 @@ ROWS: dict[str, list[Panel]] = {
             },
             unit="percentunit",
         ),
+        Panel(
+            "Short texts that the cache answers",
+            {
+                "of the cache": "sum(rate(rugo_cache_hits_total{$w}[$__rate_interval])) / (sum(rate(rugo_cache_hits_total"
+                "{$w}[$__rate_interval])) + sum(rate(rugo_cache_misses_total{$w}[$__rate_interval])))"
+            },
+            unit="percentunit",
+        ),
         Panel("Cores used", {"{{instance}}": "rate(process_cpu_seconds_total{$w}[$__rate_interval])"}),
         Panel("Memory", {"{{instance}}": "process_resident_memory_bytes{$w}"}, unit="bytes"),
         Panel("Chats remembered", {"{{instance}}": "rugo_remembered_chats{$w}"}),
@@ -144,15 +152,12 @@ ROWS: dict[str, list[Panel]] = {
             "Models",
             {"{{instance}}: {{name}} {{version}} {{digest}}": "rugo_model_info{$w}"},
             "stat",
-            width=16,
-            height=5,
             options={"textMode": "name"},
         ),
         Panel(
             "Workers' versions",
             {"{{version}}, Python {{python}}": "count by (version, python) (rugo_build_info{$w})"},
             "stat",
-            height=5,
             options={"textMode": "name"},
         ),
     ],
