@@ -29,7 +29,7 @@ from worker.inference.onnx_classifier import OnnxClassifier
 from worker.inference.text_cache import TextCache
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.channels import describe_channels
-from worker.kafka.committer import KafkaCommitter
+from worker.kafka.committer import KafkaCommitter, committed_notes
 from worker.kafka.connection import BrokerConnection
 from worker.kafka.delivery import AtLeastOnce
 from worker.kafka.lag_watch import LagWatch
@@ -85,6 +85,7 @@ class _Worker:
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
         self._publisher = KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id)
         policy = read_escalation_policy(settings.escalation_policy)
+        self._flood = RejectionWindow(max_share=settings.max_rejected_share, window=_REJECTION_WINDOW)
         self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
         self._bundle = load_model_bundle(settings.model)
         manifest = self._bundle.manifest
@@ -194,7 +195,7 @@ class _Worker:
                 label_order=manifest.labels,
                 publishes_probabilities=self._settings.publish_probabilities,
             ),
-            flood=RejectionWindow(max_share=self._settings.max_rejected_share, window=_REJECTION_WINDOW),
+            flood=self._flood,
             delivery=AtLeastOnce(
                 self._publisher,
                 KafkaCommitter(
@@ -202,6 +203,7 @@ class _Worker:
                     connection=self._connection,
                     deadline_s=self._settings.broker_deadline_s,
                     on_commit_lost=self._metrics.commits_lost.inc,
+                    note=self._flood.note,
                 ),
             ),
             metrics=self._metrics,
@@ -232,7 +234,7 @@ class _Worker:
             on_revoked=self._forget,
             on_assigned=self._note_assigned,
             prepare=_nothing_to_do,
-            restore=self._state_reader.restore,
+            restore=self._restore,
             on_failure=self._fail,
         )
 
@@ -324,6 +326,15 @@ class _Worker:
         self._states.forget_partitions(partitions)  # a poll that outlived the revocation may have left something
         self._metrics.rebalances.inc()
         self._health.assigned_partitions = len(partitions)
+
+    async def _restore(self, partitions: Collection[TopicPartition]) -> None:
+        settings = self._settings
+        if partitions:
+            notes = await committed_notes(
+                self._connection, partitions, group_id=settings.group_id, deadline_s=settings.broker_deadline_s
+            )
+            self._flood.recall(notes)
+        await self._state_reader.restore(partitions)
 
     def _note_spare(self, is_spare: bool) -> None:
         self._health.is_spare = is_spare

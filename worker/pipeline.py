@@ -96,7 +96,9 @@ class Pipeline:
 
     async def settle(self, poll: ScoredPoll) -> None:
         """Decide, publish, and only then commit."""
-        self._flood.observe([isinstance(each, Rejected) for each in poll.scored])
+        self._flood.observe(
+            (record.topic_partition, isinstance(each, Rejected)) for record, each in zip(poll.records, poll.scored, strict=True)
+        )
         try:
             outcomes = [self._outcome(each, poll.trace) for each in poll.scored]
             with self._metrics.publish_seconds.time(), poll.trace.stage("publish"):

@@ -117,6 +117,31 @@ async def read(stage: Stage, topic: str) -> list:
         return found
 
 
+def test_a_flood_of_rejects_stops_the_worker_and_the_one_started_after_it(stage):
+    """Publish good records and then four windows of broken ones; start workers, one with the check switched off at the end.
+
+    The first worker ends with what to do, having diverted no more than a window; the next one diverts nothing more. Nothing is
+    lost: without the check all comes out.
+    """
+    stage.publish_chats(300)
+    for _ in range(4000):
+        stage.publish(b"{broken", key=b"k")
+    stage.flush()
+
+    def run_one() -> tuple[int, int]:
+        worker = stage.start_worker(RUGO_MAX_POLL_RECORDS="100")
+        assert worker.wait(60) == 1, worker.log
+        assert "of the last 1000 records were rejected" in worker.log
+        assert "RUGO_MAX_REJECTED_SHARE=1" in worker.log
+        return stage.count_outcomes(), sum(stage.committed().values())
+
+    outcomes, committed = run_one()
+    assert 300 < outcomes == committed < 1000
+    assert run_one() == (outcomes, committed)
+    last = stage.start_worker(RUGO_MAX_REJECTED_SHARE="1")
+    wait_until(lambda: stage.count_outcomes() == 4300, 60, what=last.log)
+
+
 def test_every_animal_of_the_zoo_is_labelled_or_dead_lettered_and_none_stops_the_worker(stage):
     """Produce whatever a broker takes: odd headers, keys, timestamps, sizes, codecs, JSON and Unicode.
 

@@ -1,11 +1,12 @@
 """Stores next offsets, explicitly and only for partitions that are still ours."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from worker.core.commit_plan import next_offsets
@@ -26,11 +27,13 @@ class KafkaCommitter:
         connection: BrokerConnection,
         deadline_s: float,
         on_commit_lost: Callable[[], None],
+        note: Callable[[TopicPartition], str] = lambda _: "",
     ) -> None:
         self._consumer = consumer
         self._connection = connection
         self._deadline_s = deadline_s
         self._on_commit_lost = on_commit_lost
+        self._note = note
 
     async def commit(self, settled: Sequence[Record]) -> None:
         """Commit the next offsets. Raises `BrokerUnavailableError` when that takes longer than the deadline."""
@@ -41,9 +44,28 @@ class KafkaCommitter:
             return
         try:
             async with asyncio.timeout(self._deadline_s):
-                await consumer.commit({KafkaTopicPartition(*partition): offset for partition, offset in offsets.items()})
+                await consumer.commit(
+                    {KafkaTopicPartition(*each): (offset, self._note(each)) for each, offset in offsets.items()}
+                )
         except (CommitFailedError, IllegalStateError) as error:
             self._on_commit_lost()
             _log.warning("commit refused: the partitions have moved on", error=type(error).__name__)
         except (KafkaError, TimeoutError) as error:
             raise broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error) from error
+
+
+async def committed_notes(
+    connection: BrokerConnection, partitions: Collection[TopicPartition], *, group_id: str, deadline_s: float
+) -> dict[TopicPartition, str]:
+    """Return what was stored with the partitions' committed offsets. Raises `BrokerUnavailableError`."""
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(deadline_s * 1000))
+    asked = [KafkaTopicPartition(*each) for each in partitions]
+    try:
+        async with asyncio.timeout(deadline_s):
+            await admin.start()
+            stored = await admin.list_consumer_group_offsets(group_id, partitions=asked)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
+    finally:
+        await admin.close()
+    return {TopicPartition(each.topic, each.partition): at.metadata for each, at in stored.items()}
