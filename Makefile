@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test train-smoke lint types imports broker bench fuzz chaos help
+.PHONY: demo test train-smoke lint types imports broker bench fuzz chaos audit help
 
 demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears; BOARD=1 opens the live board
 	@$(BIN)/python -m worker demo $(if $(BOARD),--board)
@@ -40,6 +40,9 @@ fuzz: $(VENV)/.dev  ## look for records that break the worker, for SECONDS=300; 
 chaos: $(VENV)/.dev  ## break things around workers on a real Kafka and check every law; CHAOS="--seed 2 --minutes 20 ..."
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
+audit: $(VENV)/.audit  ## ask for known vulnerabilities of the pinned dependencies; needs the network
+	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -57,3 +60,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what the tests need, torch included: this takes a few minutes"
 	@$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.audit: | $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'
+	@touch $@

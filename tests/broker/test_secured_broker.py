@@ -4,6 +4,9 @@ Rights are those that docs/security.md tells to give, and no others.
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,10 +72,26 @@ def documented_rights(stage: Stage) -> list[AclBinding]:
         ("chat.messages", names.input),
         ("chat.emotions", names.emotions),
         ("chat.escalations", names.escalations),
-        ("--group rugo-worker", f"--group {stage.group_id}"),
+        ("--group rugo-worker", f"--group {stage.group_id}"),  # and its `.dlq`
     ):
         text = text.replace(default, ours)
     return list(rights_of_commands(text))
+
+
+def worker_acls(stage: Stage) -> list[AclBinding]:
+    return [each for each in documented_rights(stage) if each.principal == f"User:{WORKER}"]
+
+
+def run(stage: Stage, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *command],
+        env={**os.environ, **stage.environment, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
 
 
 def user(secured: SecuredKafka, name: str = WORKER, *, password: str | None = None, mechanism: SaslMechanism = "SCRAM-SHA-512"):
@@ -103,18 +122,19 @@ def test_over_sasl_ssl_messages_come_out_labelled(stage):
     worker = stage.start_worker(RUGO_SASL_PASSWORD_FILE=str(password_file), RUGO_LOG_LEVEL="DEBUG")
     wait_until(lambda: len(stage.answered()) == 52, LONG_S, what=worker.log)
     check_ledger(stage)
+    doctor = run(stage, "doctor", RUGO_SASL_PASSWORD_FILE=str(password_file), RUGO_LOG_LEVEL="DEBUG")
+    assert doctor.returncode == 0, doctor.stdout
     worker.terminate()
     assert worker.wait() == 0, worker.log
-    assert [secret for secret in SECRETS if secret in worker.log] == []
+    assert [secret for secret in SECRETS if secret in worker.log + doctor.stdout] == []
 
 
 def test_over_mutual_tls_messages_come_out_labelled(secured, stage):
     """A worker whose certificate is all that it shows: its name in the certificate is the principal that has the rights."""
     certificate = secured.authority.issue(WORKER)
-    for each in documented_rights(stage):
-        if each.principal == f"User:{WORKER}":
-            values = [getattr(each, name) for name in ACL_FIELDS]
-            secured.allow(AclBinding(*(f"User:CN={WORKER}" if value == each.principal else value for value in values)))
+    for each in worker_acls(stage):
+        values = [getattr(each, name) for name in ACL_FIELDS]
+        secured.allow(AclBinding(*(f"User:CN={WORKER}" if value == each.principal else value for value in values)))
     for name in ("MECHANISM", "USERNAME", "PASSWORD"):
         del stage.environment[f"RUGO_SASL_{name}"]
     stage.publish_chats(20)
@@ -215,7 +235,7 @@ async def test_with_any_right_missing_the_worker_does_not_begin_and_names_it(sec
     connection = user(secured)
     rights = worker_rights(stage.names, group_id=stage.group_id)
     await wait_for_topics(connection, stage.names, deadline_s=LONG_S, rights=rights)
-    given = [each for each in documented_rights(stage) if each.principal == f"User:{WORKER}"]
+    given = worker_acls(stage)
     assert sorted((each.operation.name.title(), each.restype.name.lower(), each.name) for each in given) == sorted(
         (each.operation, each.kind, each.name) for each in rights
     )
@@ -232,7 +252,7 @@ def test_a_right_that_is_taken_away_ends_a_running_worker(secured, stage):
     """Forbid the dead-letter topic under an idle worker: it ends within seconds, and says what it may no longer do."""
     worker = stage.start_worker()
     worker.wait_until_assigned()
-    (right,) = [each for each in documented_rights(stage) if each.name == stage.names.dead_letter]
+    (right,) = [each for each in worker_acls(stage) if each.name == stage.names.dead_letter]
     secured.forbid(right)
     assert worker.wait(LONG_S / 2) == 1, worker.log
     assert f"Write on topic {stage.names.dead_letter}" in worker.log.strip().splitlines()[-1]
@@ -253,3 +273,31 @@ async def test_chats_and_duty_desk_can_do_their_part_and_no_more(secured, stage)
     with pytest.raises(TopicAuthorizationFailedError):
         await reader.start()
     await reader.stop()
+
+
+def test_dead_letters_are_listed_and_sent_back_with_the_operator_s_rights_alone(stage):
+    """List and redrive as the operator of dead letters; as the worker the first is refused, by a sentence that says so."""
+    stage.publish(b"no JSON", key=b"chat-1")
+    stage.flush()
+    stage.start_worker()
+    wait_until(lambda: len(stage.answered()) == 1, LONG_S, what=stage.workers[-1].log)
+    operator = {"RUGO_SASL_USERNAME": "dlq-operator", "RUGO_SASL_PASSWORD": SCRAM_USERS["dlq-operator"]}
+    listed = run(stage, "dlq", "list", **operator)
+    assert (listed.returncode, "not_json" in listed.stdout) == (0, True), listed.stdout
+    redriven = run(stage, "dlq", "redrive", "--all", **operator)
+    assert redriven.returncode == 0, redriven.stdout
+    wait_until(lambda: len(stage.input_positions()) == 2, what="the letter is back")
+    refused = run(stage, "dlq", "list")
+    assert refused.returncode == 1
+    assert "does not allow" in refused.stdout.strip().splitlines()[-1], refused.stdout
+
+
+def test_a_wrong_password_ends_every_command_with_its_sentence(stage):
+    """Run the commands that reach the broker with a wrong password: none waits, none shows it, each says what to mend."""
+    for command in (("doctor",), ("dlq", "list"), ("topics", "create"), ("publish-demo",)):
+        started_s = time.monotonic()
+        ended = run(stage, *command, RUGO_SASL_PASSWORD="canary-of-a-wrong-password")
+        assert ended.returncode == 1, ended.stdout
+        assert f"credentials of user '{WORKER}'" in " ".join(ended.stdout.split()), ended.stdout
+        assert "canary" not in ended.stdout
+        assert time.monotonic() - started_s < LONG_S / 3

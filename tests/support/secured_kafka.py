@@ -24,7 +24,7 @@ from tests.support.certificates import Authority
 from tests.support.kafka_server import KafkaServer, free_ports, kafka_jars
 
 PLAIN_USERS = {"rugo-worker": "plain-secret-of-rugo-worker"}
-SCRAM_USERS = {user: f"scram-secret-of-{user}" for user in ("rugo-worker", "support-chats", "duty-desk")}
+SCRAM_USERS = {user: f"scram-secret-of-{user}" for user in ("rugo-worker", "support-chats", "duty-desk", "dlq-operator")}
 
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
