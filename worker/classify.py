@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -13,9 +14,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from worker.core.labels import tone_of
 from worker.core.scoring import Score, Scorer
-from worker.inference.executor import Classified, InferenceExecutor, PoisonText
+from worker.inference.executor import InferenceExecutor, TextLogits
 
-_CHUNK_TEXTS = 512
+_FIRST_CHUNK, _LARGEST_CHUNK = 256, 2048  # texts; it doubles, so that first answers come soon
+_LINES_PER_UPDATE = 256
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,7 @@ class LabelledText:
             {"label": each.label, "probability": each.probability, "threshold": each.threshold}
             for each in (self.score.emotions if self.score else ())
         ]
-        return json.dumps(
-            {"text": self.text, "tone": self.tone, "negativity": self.negativity, "emotions": emotions}, ensure_ascii=False
-        )
+        return _encode({"text": self.text, "tone": self.tone, "negativity": self.negativity, "emotions": emotions})
 
     def as_line(self) -> str:
         """Return a line for people: tone, negativity, emotions, text."""
@@ -55,18 +56,28 @@ LINE_HEADING = f"{'tone':<9}  {'neg':>4}  {'emotions':<44}  text"
 def classify_lines(texts: Iterable[str], *, inference: InferenceExecutor, scorer: Scorer) -> Iterator[LabelledText]:
     """Label texts in order, a chunk at a time, so that a stream of any length takes bounded memory.
 
-    White space around a text is ignored, as the worker ignores it. A blank text is neutral without asking the model.
+    The model works on a chunk while the one before is written and the one after is read. White space around a text is ignored,
+    as the worker ignores it. A blank text is neutral without asking the model.
     """
-    remaining = iter(texts)
-    while chunk := list(islice(remaining, _CHUNK_TEXTS)):
-        trimmed = [text.strip() for text in chunk]
-        found = iter(inference.classify_texts([text for text in trimmed if text]))
-        for text, asked in zip(chunk, trimmed, strict=True):
-            yield LabelledText(text, _score(next(found), scorer) if asked else None)
+    remaining, size = iter(texts), _FIRST_CHUNK
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="chunk") as ahead:
+        before: Future[list[LabelledText]] | None = None
+        while chunk := list(islice(remaining, size)):
+            size = min(2 * size, _LARGEST_CHUNK)
+            labelled = ahead.submit(_label, chunk, inference, scorer)
+            if before is not None:
+                yield from before.result()
+            before = labelled
+        if before is not None:
+            yield from before.result()
 
 
-def _score(classified: Classified, scorer: Scorer) -> Score | None:
-    return None if isinstance(classified, PoisonText) else scorer.score(classified.logits)
+def _label(chunk: list[str], inference: InferenceExecutor, scorer: Scorer) -> list[LabelledText]:
+    trimmed = [text.strip() for text in chunk]
+    classified = inference.classify_texts([text for text in trimmed if text])
+    scores = iter(scorer.score_all([each.logits for each in classified if isinstance(each, TextLogits)]))
+    found = iter([next(scores) if isinstance(each, TextLogits) else None for each in classified])
+    return [LabelledText(text, next(found) if asked else None) for text, asked in zip(chunk, trimmed, strict=True)]
 
 
 def read_lines(stream: BinaryIO) -> Iterator[str]:
@@ -85,6 +96,10 @@ def read_lines(stream: BinaryIO) -> Iterator[str]:
     )
     with Progress(*columns, console=Console(stderr=True), disable=not is_shown) as progress:
         task = progress.add_task("classify", total=total_bytes, lines=0)
+        count = read_bytes = 0
         for count, raw in enumerate(stream, start=1):
             yield raw.decode("utf-8", "replace").rstrip("\r\n")
-            progress.update(task, advance=len(raw), lines=count)
+            read_bytes += len(raw)
+            if is_shown and count % _LINES_PER_UPDATE == 0:
+                progress.update(task, completed=read_bytes, lines=count)
+        progress.update(task, completed=read_bytes, lines=count)

@@ -97,7 +97,7 @@ class Scorer:
 
     def score_all(self, rows: Sequence[FloatArray]) -> list[Score]:
         """Return the scores of several rows of logits, each of shape [labels]; together they take a fraction of the time."""
-        if not rows:
+        if len(rows) == 0:
             return []
         published = self._published(np.stack(rows))
         is_over = published >= self._at
