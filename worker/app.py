@@ -40,6 +40,7 @@ from worker.kafka.rights import worker_rights
 from worker.kafka.state_reader import StateReader
 from worker.kafka.subscriber import SubscriptionSettings, read_polls, subscribe
 from worker.kafka.topics import wait_for_topics
+from worker.kafka.transactions import ExactlyOnce
 from worker.kafka.work_watch import WorkWatch
 from worker.pipeline import Pipeline, ScoredPoll
 from worker.settings import Settings, load_settings, read_drift_baseline, read_escalation_policy, unknown_variables
@@ -83,9 +84,9 @@ class _Worker:
             is_broker_reachable=lambda: self._watch.is_reachable,
         )
         client_id = f"rugo-worker-{platform.node()}-{os.getpid()}"
-        self._publisher = KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id)
         policy = read_escalation_policy(settings.escalation_policy)
         self._flood = RejectionWindow(max_share=settings.max_rejected_share, window=_REJECTION_WINDOW)
+        self._delivery = self._build_delivery(client_id)
         self._states = EscalationStates(policy, max_chats=settings.max_remembered_chats)
         self._bundle = load_model_bundle(settings.model)
         manifest = self._bundle.manifest
@@ -196,20 +197,36 @@ class _Worker:
                 publishes_probabilities=self._settings.publish_probabilities,
             ),
             flood=self._flood,
-            delivery=AtLeastOnce(
-                self._publisher,
-                KafkaCommitter(
-                    lambda: self._subscriber.consumer,
-                    connection=self._connection,
-                    deadline_s=self._settings.broker_deadline_s,
-                    on_commit_lost=self._metrics.commits_lost.inc,
-                    note=self._flood.note,
-                ),
-            ),
+            delivery=self._delivery,
             metrics=self._metrics,
             now=lambda: datetime.now(UTC),
             drift=self._watch_drift(),
             tracer=self._tracer,
+        )
+
+    def _build_delivery(self, client_id: str) -> AtLeastOnce | ExactlyOnce:
+        settings = self._settings
+        if settings.delivery == "exactly_once":
+            return ExactlyOnce(
+                self._connection,
+                group_id=settings.group_id,
+                client_id=client_id,
+                consumer=lambda: self._subscriber.consumer,
+                deadline_s=settings.broker_deadline_s,
+                session_timeout_s=settings.session_timeout_ms / 1000,
+                on_lost=self._metrics.commits_lost.inc,
+                on_failure=self._fail,
+                note=self._flood.note,
+            )
+        return AtLeastOnce(
+            KafkaPublisher(self._connection, deadline_s=settings.broker_deadline_s, client_id=client_id),
+            KafkaCommitter(
+                lambda: self._subscriber.consumer,
+                connection=self._connection,
+                deadline_s=settings.broker_deadline_s,
+                on_commit_lost=self._metrics.commits_lost.inc,
+                note=self._flood.note,
+            ),
         )
 
     def _subscribe(self) -> Any:
@@ -233,7 +250,8 @@ class _Worker:
             timeout_s=self._settings.rebalance_timeout_ms / 1000 - _DRAIN_MARGIN_S,
             on_revoked=self._forget,
             on_assigned=self._note_assigned,
-            prepare=_nothing_to_do,
+            prepare=self._delivery.prepare,
+            release=self._delivery.release,
             restore=self._restore,
             on_failure=self._fail,
         )
@@ -263,7 +281,7 @@ class _Worker:
     async def _clean_up(self) -> None:
         for task in self._background:
             task.cancel()
-        await self._publisher.stop()
+        await self._delivery.stop()
         self._inference.close()
         self._http.stop()
         self._tracer.close()
@@ -271,7 +289,7 @@ class _Worker:
     async def _wait_for_broker(self) -> None:
         settings = self._settings
         await wait_for_topics(self._connection, self._names, deadline_s=settings.broker_deadline_s, rights=self._rights)
-        await self._publisher.start()
+        await self._delivery.start()
 
     async def _start_reading(self) -> None:
         self._reading = asyncio.create_task(self._read())
@@ -361,10 +379,6 @@ class _InferenceWatch:
 
     def looked_up(self, *, hits: int, misses: int) -> None:
         self._metrics.looked_up(hits=hits, misses=misses)
-
-
-async def _nothing_to_do(partitions: Collection[TopicPartition]) -> None:
-    """At-least-once delivery needs nothing but the partitions themselves."""
 
 
 def _security_of(connection: BrokerConnection) -> BaseSecurity:

@@ -22,6 +22,7 @@ PREFIX = "RUGO_"
 _NEEDS = (("TLS_KEY_FILE", "TLS_CERT_FILE"), ("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_KEY_PASSWORD", "TLS_KEY_FILE"))
 SECRETS = ("sasl_password", "tls_key_password")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:]+\]):\d{1,5}", re.ASCII)
+_LONGEST_TRANSACTION_S = 900
 DEFAULT_POLICY = Path(__file__).with_name("escalation_policy.toml")
 
 
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     escalations_topic: str = Field("chat.escalations", min_length=1, description="topic of the escalation events")
     dead_letter_topic: str = Field("chat.messages.dlq", min_length=1, description="topic of what could not be read")
     delivery: Literal["at_least_once", "exactly_once"] = Field(
-        "at_least_once", description="delivery guarantee; `exactly_once` is not built yet and is refused"
+        "at_least_once", description="`at_least_once`, or `exactly_once` for consumers that read committed records only"
     )
     model: Path = Field(DEFAULT_BUNDLE, description="folder of the model bundle; the shipped one by default")
     escalation_policy: Path = Field(DEFAULT_POLICY, description="TOML file of the escalation policy")
@@ -141,7 +142,7 @@ class Settings(BaseSettings):
         if len(set(topics)) < len(topics):
             raise ValueError("the four topics must have four different names")
         if self.delivery == "exactly_once":
-            raise ValueError("RUGO_DELIVERY=exactly_once is not built yet: use at_least_once and drop repeats by event_id")
+            _check_transactions(self)
         _check_security(self)
         return self
 
@@ -156,6 +157,17 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _secret(value: SecretStr | None, path: Path | None, *, variable: str) -> SecretStr | None:
     return value if path is None else read_secret(path, variable=variable)
+
+
+def _check_transactions(settings: Settings) -> None:
+    """Refuse what would make a transaction outlive what brokers allow one."""
+    longest_s = settings.broker_deadline_s + settings.session_timeout_ms / 1000
+    if longest_s > _LONGEST_TRANSACTION_S:
+        raise ValueError(
+            f"{PREFIX}DELIVERY=exactly_once keeps a transaction for up to {PREFIX}BROKER_DEADLINE_S and "
+            f"{PREFIX}SESSION_TIMEOUT_MS, together {longest_s:g} s: make that {_LONGEST_TRANSACTION_S} s at most, which is "
+            "what brokers allow a transaction (transaction.max.timeout.ms)"
+        )
 
 
 def _check_security(settings: Settings) -> None:

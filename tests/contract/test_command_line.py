@@ -184,7 +184,7 @@ def test_altered_weights_are_refused(rugo, tiny_bundle, tmp_path):
     ("environment", "told"),
     [
         ({"RUGO_HTTP_PORT": "x"}, "RUGO_HTTP_PORT"),
-        ({"RUGO_DELIVERY": "exactly_once"}, "not built yet"),
+        ({"RUGO_DELIVERY": "at_most_once"}, "RUGO_DELIVERY"),
         ({"RUGO_ESCALATION_POLICY": "/nonexistent.toml"}, "RUGO_ESCALATION_POLICY"),
         ({"RUGO_MODEL": "/nonexistent"}, "RUGO_MODEL"),
     ],

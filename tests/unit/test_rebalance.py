@@ -26,6 +26,9 @@ class Steps:
     async def prepare(self, _partitions):
         self.noted.append("prepare")
 
+    async def release(self):
+        self.noted.append("release")
+
     async def score(self, records):
         return records
 
@@ -60,6 +63,7 @@ async def listener(steps, polls):
         on_revoked=lambda partitions: steps.noted.append(f"revoked {len(partitions)}"),
         on_assigned=lambda partitions: steps.noted.append(f"assigned {len(partitions)}"),
         prepare=steps.prepare,
+        release=steps.release,
         restore=steps.restore,
         on_failure=steps.noted.append,
     )
@@ -102,7 +106,7 @@ async def test_what_is_in_flight_is_settled_before_its_partitions_go(listener, p
     await until(lambda: "settling" in steps.noted)
     steps.may_go_on.set()
     await revocation
-    assert steps.noted == ["settling", "settled", "revoked 2"]
+    assert steps.noted == ["settling", "settled", "release", "revoked 2"]
 
 
 async def test_what_takes_longer_than_a_revocation_may_is_dropped_for_good(listener, polls, steps):
@@ -110,4 +114,4 @@ async def test_what_takes_longer_than_a_revocation_may_is_dropped_for_good(liste
     await polls.take([])
     await listener.on_partitions_revoked(ASSIGNED)
     steps.may_go_on.set()
-    assert (len(polls), steps.noted) == (0, ["settling", "revoked 2"])
+    assert (len(polls), steps.noted) == (0, ["settling", "release", "revoked 2"])

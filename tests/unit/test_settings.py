@@ -34,13 +34,17 @@ def test_a_wrong_value_is_refused_by_the_variables_name(monkeypatch, name, value
         load_settings()
 
 
-def test_topics_must_differ_and_exactly_once_is_refused_for_now(monkeypatch):
+def test_topics_must_differ(monkeypatch):
     monkeypatch.setenv("RUGO_EMOTIONS_TOPIC", "chat.messages")
     with pytest.raises(ConfigurationError, match="different names"):
         load_settings()
-    monkeypatch.delenv("RUGO_EMOTIONS_TOPIC")
+
+
+def test_exactly_once_takes_no_deadline_that_outlives_a_transaction(monkeypatch):
     monkeypatch.setenv("RUGO_DELIVERY", "exactly_once")
-    with pytest.raises(ConfigurationError, match="not built yet"):
+    assert load_settings().delivery == "exactly_once"
+    monkeypatch.setenv("RUGO_BROKER_DEADLINE_S", "900")
+    with pytest.raises(ConfigurationError, match="RUGO_BROKER_DEADLINE_S"):
         load_settings()
 
 

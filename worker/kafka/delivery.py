@@ -14,6 +14,20 @@ class AtLeastOnce:
         self._publisher = publisher
         self._committer = committer
 
+    async def start(self) -> None:
+        """Connect."""
+        await self._publisher.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._publisher.stop()
+
+    async def prepare(self, partitions: Collection[TopicPartition]) -> None:
+        """Do nothing: the producer knows no partitions of the input."""
+
+    async def release(self) -> None:
+        """Do nothing, for the same reason."""
+
     async def publish(self, outcomes: Sequence[Outcome]) -> Collection[TopicPartition]:
         """Publish. No partition is found to be lost here: what its new owner publishes too has the same ids."""
         await self._publisher.publish([each for outcome in outcomes for each in outcome.outgoing])

@@ -14,7 +14,7 @@ from worker.kafka.connection import BrokerConnection
 from worker.kafka.record_batches import must_travel_alone, send_alone
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable, find_missing_topics
 
-_MAX_BATCH_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 256 * 1024
 _LINGER_MS = 2
 
 
@@ -40,7 +40,7 @@ class KafkaPublisher:
             acks="all",
             enable_idempotence=False,
             linger_ms=_LINGER_MS,
-            max_batch_size=_MAX_BATCH_BYTES,
+            max_batch_size=MAX_BATCH_BYTES,
             max_request_size=DEAD_LETTER_MAX_BYTES,
             request_timeout_ms=int(self._deadline_s * 1000),
             retry_backoff_ms=500,
@@ -62,44 +62,52 @@ class KafkaPublisher:
         `PublishRefusedError` when the broker refuses an event for good. Some events may then be published all the same: their
         repeats carry the same ids.
         """
-        unconfirmed: list[asyncio.Future[Any]] = []
         try:
             async with asyncio.timeout(self._deadline_s):
-                for each in outgoing:
-                    unconfirmed.append(await self._send(each))
-                for future in unconfirmed:
-                    await future
+                await send_and_confirm(self._producer, outgoing)
         except (KafkaError, TimeoutError) as error:
-            for future in unconfirmed:
-                # Marks the exception as seen: it is this one's consequence.
-                future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise await self._failure(error, topics={each.topic for each in outgoing}) from error
+            topics = {each.topic for each in outgoing}
+            raise await publish_failure(self._connection, topics, deadline_s=self._deadline_s, error=error) from error
 
-    async def _send(self, outgoing: OutgoingRecord) -> asyncio.Future[Any]:
-        if must_travel_alone(outgoing):
-            return await send_alone(self._producer, outgoing)
-        sent: asyncio.Future[Any] = await self._producer.send(
-            outgoing.topic,
-            value=outgoing.value,
-            key=outgoing.key,
-            partition=await self._partition_of(outgoing),
-            headers=list(outgoing.headers),
+
+async def send_and_confirm(producer: Any, outgoing: Sequence[OutgoingRecord], *, is_transactional: bool = False) -> None:
+    """Send in the given order with a producer and wait until the broker has confirmed every record."""
+    unconfirmed: list[asyncio.Future[Any]] = []
+    try:
+        for each in outgoing:
+            unconfirmed.append(await _send(producer, each, is_transactional=is_transactional))
+        for future in unconfirmed:
+            await future
+    except BaseException:
+        for future in unconfirmed:
+            # Marks the exception as seen: it is this one's consequence.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
+async def publish_failure(
+    connection: BrokerConnection, topics: Collection[str], *, deadline_s: float, error: BaseException
+) -> WorkerError:
+    """Return the failure that says why events could not be published, and what to change."""
+    if isinstance(error, MessageSizeTooLargeError):
+        return PublishRefusedError(
+            f"the broker refuses an event as too large ({error}). Give the dead-letter topic a max.message.bytes "
+            f"of at least {DEAD_LETTER_MAX_BYTES}, as `python -m worker topics create` does."
         )
-        return sent
+    if isinstance(error, KafkaError) and not error.retriable:
+        return PublishRefusedError(f"the broker refuses to take events: {type(error).__name__}: {error}")
+    if missing := await find_missing_topics(connection, topics):
+        return missing
+    return broker_unavailable(connection, deadline_s=deadline_s, error=error)
 
-    async def _partition_of(self, outgoing: OutgoingRecord) -> int | None:
-        if outgoing.partition is None:
-            return None
-        return outgoing.partition % len(await self._producer.partitions_for(outgoing.topic))
 
-    async def _failure(self, error: Exception, *, topics: Collection[str]) -> WorkerError:
-        if isinstance(error, MessageSizeTooLargeError):
-            return PublishRefusedError(
-                f"the broker refuses an event as too large ({error}). Give the dead-letter topic a max.message.bytes "
-                f"of at least {DEAD_LETTER_MAX_BYTES}, as `python -m worker topics create` does."
-            )
-        if isinstance(error, KafkaError) and not error.retriable:
-            return PublishRefusedError(f"the broker refuses to take events: {type(error).__name__}: {error}")
-        if missing := await find_missing_topics(self._connection, topics):
-            return missing
-        return broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error)
+async def _send(producer: Any, outgoing: OutgoingRecord, *, is_transactional: bool) -> asyncio.Future[Any]:
+    if must_travel_alone(outgoing):
+        return await send_alone(producer, outgoing, is_transactional=is_transactional)
+    partition = outgoing.partition
+    if partition is not None:
+        partition %= len(await producer.partitions_for(outgoing.topic))
+    sent: asyncio.Future[Any] = await producer.send(
+        outgoing.topic, value=outgoing.value, key=outgoing.key, partition=partition, headers=list(outgoing.headers)
+    )
+    return sent

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError
 
 from worker.core.records import TopicPartition
 from worker.kafka.polls_in_flight import PollsInFlight
@@ -19,6 +20,7 @@ class RebalanceListener(ConsumerRebalanceListener):
     - Records of new partitions wait, paused, until `prepare` and then `restore` are through. Both run beside the group's
       heartbeats, so they may take their time; a revocation cancels them.
     - A failure of either is given to `on_failure`, and the partitions stay paused.
+    - `release` undoes `prepare`, once nothing of the partitions is in flight any more.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class RebalanceListener(ConsumerRebalanceListener):
         on_revoked: Callable[[Collection[TopicPartition]], None],
         on_assigned: Callable[[Collection[TopicPartition]], None],
         prepare: Callable[[Collection[TopicPartition]], Awaitable[None]],
+        release: Callable[[], Awaitable[None]],
         restore: Callable[[Collection[TopicPartition]], Awaitable[None]],
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -39,6 +42,7 @@ class RebalanceListener(ConsumerRebalanceListener):
         self._on_revoked = on_revoked
         self._on_assigned = on_assigned
         self._prepare = prepare
+        self._release = release
         self._restore = restore
         self._on_failure = on_failure
         self._getting_ready: asyncio.Task[None] | None = None
@@ -49,6 +53,7 @@ class RebalanceListener(ConsumerRebalanceListener):
         if not await self._polls.wait_until_idle(timeout_s=self._timeout_s):
             _log.warning("rebalance drops polls: they took too long", polls=len(self._polls), timeout_s=self._timeout_s)
             await self._polls.drop()
+        await self._release()
         self._on_revoked(_partitions_of(revoked))
 
     async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
@@ -71,6 +76,8 @@ class RebalanceListener(ConsumerRebalanceListener):
             await self._restore(partitions)
             self._consumer().resume(*assigned)
             _log.info("partitions ready", partitions=sorted(each.partition for each in partitions))
+        except IllegalStateError:
+            _log.info("partitions moved on before they were ready")
         except Exception as error:  # noqa: BLE001 - the boundary of a task of its own: nobody else would hear of it
             self._on_failure(error)
 
