@@ -77,7 +77,9 @@ class _Worker:
         self._failure: WorkerError | None = None
         self._metrics = Metrics()
         self._connection = settings.broker_connection
-        self._rights = worker_rights(self._names, group_id=settings.group_id)
+        self._rights = worker_rights(
+            self._names, group_id=settings.group_id, uses_transactions=settings.delivery == "exactly_once"
+        )
         self._watch = BrokerWatch(self._connection, deadline_s=settings.broker_deadline_s, rights=self._rights)
         self._health = Health(
             stall_deadline_s=max(settings.stall_deadline_s, settings.broker_deadline_s),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 from confluent_kafka.admin import AclBinding
 from pydantic import SecretStr
@@ -73,6 +73,7 @@ def documented_rights(stage: Stage) -> list[AclBinding]:
         ("chat.emotions", names.emotions),
         ("chat.escalations", names.escalations),
         ("--group rugo-worker", f"--group {stage.group_id}"),  # and its `.dlq`
+        ("--transactional-id rugo-worker-", f"--transactional-id {stage.group_id}-"),
     ):
         text = text.replace(default, ours)
     return list(rights_of_commands(text))
@@ -233,15 +234,19 @@ def test_a_key_that_its_password_does_not_open_is_told(secured):
 async def test_with_any_right_missing_the_worker_does_not_begin_and_names_it(secured, stage):
     """Take each documented right away in turn: the start is refused and the sentence names exactly that right."""
     connection = user(secured)
-    rights = worker_rights(stage.names, group_id=stage.group_id)
+    rights = worker_rights(stage.names, group_id=stage.group_id, uses_transactions=True)
     await wait_for_topics(connection, stage.names, deadline_s=LONG_S, rights=rights)
+    options = {**connection.client_options(), "transactional_id": f"{stage.group_id}-any"}
+    async with AIOKafkaProducer(**options) as producer, producer.transaction():
+        await producer.send_and_wait(stage.names.emotions, b"{}")
+        await producer.send_offsets_to_transaction({TopicPartition(stage.names.input, 0): 0}, stage.group_id)
     given = worker_acls(stage)
-    assert sorted((each.operation.name.title(), each.restype.name.lower(), each.name) for each in given) == sorted(
-        (each.operation, each.kind, each.name) for each in rights
-    )
+    assert sorted(
+        (each.operation.name.title(), each.restype.name.lower().replace("_", "-"), each.name) for each in given
+    ) == sorted((each.operation, each.kind, each.name) for each in rights)
     for each in given:
         secured.forbid(each)
-        named = f"{each.operation.name.title()} on {each.restype.name.lower()} {each.name}"
+        named = f"{each.operation.name.title()} on {each.restype.name.lower().replace('_', '-')} {each.name}"
         with pytest.raises(AccessRefusedError, match=r"docs/security\.md") as refused:
             await wait_for_topics(connection, stage.names, deadline_s=LONG_S, rights=rights)
         assert f"does not allow user '{WORKER}': {named}. " in str(refused.value)

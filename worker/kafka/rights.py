@@ -12,6 +12,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IncompatibleBrokerVersion,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -28,19 +29,21 @@ _NOT_TOLD = -(2**31)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:
-    """An operation on a topic or group. Each of the two includes Describe."""
+    """An operation on a topic, a group or, by their common beginning, transactional ids. Read and Write include Describe."""
 
     operation: Operation
-    kind: Literal["topic", "group"]
+    kind: Literal["topic", "group", "transactional-id"]
     name: str
 
     def __str__(self) -> str:
         return f"{self.operation} on {self.kind} {self.name}"
 
 
-def worker_rights(names: TopicNames, *, group_id: str) -> tuple[Right, ...]:
+def worker_rights(names: TopicNames, *, group_id: str, uses_transactions: bool = False) -> tuple[Right, ...]:
     """Return what the worker must be allowed, and no more than that."""
+    transactions = [Right("Write", "transactional-id", f"{group_id}-")] if uses_transactions else []
     return (
+        *transactions,
         Right("Read", "topic", names.input),
         Right("Read", "topic", names.emotions),  # what it remembers of the chats
         Right("Read", "group", group_id),
@@ -55,7 +58,8 @@ async def missing_rights(admin: AIOKafkaAdminClient, wanted: Sequence[Right]) ->
     """
     topics = await _on_topics(admin, sorted({each.name for each in wanted if each.kind == "topic"}))
     groups = {name: await _on_group(admin, name) for name in {each.name for each in wanted if each.kind == "group"}}
-    allowed = {"topic": topics, "group": groups}
+    ids = {each.name: await _on_transactional_id(admin, each.name) for each in wanted if each.kind == "transactional-id"}
+    allowed = {"topic": topics, "group": groups, "transactional-id": ids}
     return [each for each in wanted if not _holds(allowed[each.kind].get(each.name, _NOT_TOLD), each.operation)]
 
 
@@ -92,6 +96,15 @@ async def _on_group(admin: AIOKafkaAdminClient, group_id: str) -> int:
         return _NOT_TOLD
     ((code, *_, allowed),) = answer.groups
     return 0 if code == GroupAuthorizationFailedError.errno else int(allowed)
+
+
+async def _on_transactional_id(admin: AIOKafkaAdminClient, prefix: str) -> int:
+    # Kafka tells no operations on these: whoever may not even describe one may not write with it.
+    try:
+        await admin.find_coordinator(f"{prefix}0", coordinator_type=1)
+    except TransactionalIdAuthorizationFailed:
+        return 0
+    return _NOT_TOLD
 
 
 class _AuthorizedTopicsResponse(Response):
