@@ -142,14 +142,15 @@ def test_a_flood_of_rejects_stops_the_worker_and_the_one_started_after_it(stage)
     wait_until(lambda: stage.count_outcomes() == 4300, 60, what=last.log)
 
 
-def test_every_animal_of_the_zoo_is_labelled_or_dead_lettered_and_none_stops_the_worker(stage):
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_every_animal_of_the_zoo_is_labelled_or_dead_lettered_and_none_stops_the_worker(stage, delivery):
     """Produce whatever a broker takes: odd headers, keys, timestamps, sizes, codecs, JSON and Unicode.
 
     Every position has the one outcome that its record deserves, in time; dead letters are the originals byte for byte.
     """
     asyncio.run(produce(stage, list(ZOO.values())))
-    worker = stage.start_worker(RUGO_LOG_LEVEL="DEBUG", RUGO_MAX_REJECTED_SHARE="1")
-    wait_until(lambda: stage.count_outcomes() >= len(ZOO) or worker.process.poll() is not None, 60, what=worker.log)
+    worker = stage.start_worker(RUGO_LOG_LEVEL="DEBUG", RUGO_MAX_REJECTED_SHARE="1", RUGO_DELIVERY=delivery)
+    wait_until(lambda: stage.committed() == stage.ends() or worker.process.poll() is not None, 60, what="all committed")
     assert worker.process.poll() is None, worker.log
     outcomes: dict[int, list[str]] = {}
     for labelled in asyncio.run(read(stage, stage.names.emotions)):
