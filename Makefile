@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test train-smoke lint types imports broker bench fuzz chaos audit help
+.PHONY: demo test train-smoke lint types imports broker bench fuzz chaos audit screenshots help
 
 demo: $(VENV)/.demo  ## run the worker on an embedded broker and show what it hears; BOARD=1 opens the live board
 	@$(BIN)/python -m worker demo $(if $(BOARD),--board)
@@ -42,6 +42,9 @@ chaos: $(VENV)/.dev  ## break things around workers on a real Kafka and check ev
 
 audit: $(VENV)/.audit  ## ask for known vulnerabilities of the pinned dependencies; needs the network
 	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+screenshots: $(VENV)/.dev  ## take the docs' pictures of the live board from the demo (needs a Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20

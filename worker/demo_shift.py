@@ -11,8 +11,8 @@ from typing import Any
 
 from worker.kafka.demo_producer import lines_with_keys
 
-_ANSWER_AFTER_S = (25, 70, 40, 110)  # in turn
-_UNANSWERED_EVERY = 4  # some wait for somebody who never comes
+_ANSWER_AFTER_S = (15, 45, 25, 70)  # in turn
+_UNANSWERED_EVERY = 7  # some wait for somebody who never comes
 _OPERATORS = ("op-vera", "op-maxim", "op-lena")
 _GREETING = "Здравствуйте! Я подключился к вашему чату вместо коллеги, прочитал переписку и сейчас во всём разберусь."
 

@@ -33,15 +33,14 @@ async def _ask_for_lag(connection: BrokerConnection, *, group_id: str, topic: st
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()
-            committed = {
-                partition: stored.offset
-                for partition, stored in (await admin.list_consumer_group_offsets(group_id)).items()
-                if partition.topic == topic and stored.offset >= 0
-            }
-            if not committed:
-                return None
             (described,) = await admin.describe_topics([topic])
             partitions = [TopicPartition(topic, each["partition"]) for each in described["partitions"]]
+            if not partitions:
+                return None
+            stored = await admin.list_consumer_group_offsets(group_id, partitions=partitions)
+            committed = {partition: each.offset for partition, each in stored.items() if each.offset >= 0}
+            if not committed:
+                return None
             await consumer.start()
             first, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
             return sum(max(0, ends[each] - max(first[each], committed.get(each, 0))) for each in partitions)
