@@ -42,9 +42,16 @@ def main() -> None:
             sys.exit(kafka.reason)
         stage = Stage(kafka.bootstrap_servers, bundle=DEFAULT_BUNDLE, partitions=PARTITIONS).create_topics()
         value_bytes = _publish(stage, labels)
-        results = {"labels": labels, "mean_value_bytes": round(value_bytes / labels), "chats": labels // MESSAGES_A_CHAT}
-        results["seconds"] = min(asyncio.run(_restore(stage, labels)) for _ in range(REPEATS))
+        results: dict[str, float] = {
+            "labels": labels,
+            "mean_value_bytes": round(value_bytes / labels),
+            "chats": labels // MESSAGES_A_CHAT,
+        }
+        runs = [asyncio.run(_restore(stage, labels)) for _ in range(REPEATS)]
+    # On a busy machine the processor's time tells what a free core would take.
+    results["seconds"], results["cpu_seconds"] = min(each[0] for each in runs), min(each[1] for each in runs)
     results["labels_per_s"] = round(labels / results["seconds"])
+    results["labels_per_cpu_s"] = round(labels / results["cpu_seconds"])
     sys.stdout.write(json.dumps(results, indent=2) + "\n")
     path = ROOT / "bench_results" / "state_restore.json"
     path.parent.mkdir(exist_ok=True)
@@ -61,7 +68,7 @@ class _Group:
         return self._next_offset
 
 
-async def _restore(stage: Stage, labels: int) -> float:
+async def _restore(stage: Stage, labels: int) -> tuple[float, float]:
     states = EscalationStates(read_escalation_policy(DEFAULT_POLICY), max_chats=labels)
     reader = StateReader(
         BrokerConnection(stage.bootstrap_servers),
@@ -71,11 +78,11 @@ async def _restore(stage: Stage, labels: int) -> float:
         deadline_s=60.0,
         max_disorder=4096,
     )
-    started_s = time.perf_counter()
+    started_s, started_cpu_s = time.perf_counter(), time.process_time()
     await reader.restore([TopicPartition(stage.names.input, each) for each in range(PARTITIONS)])
-    seconds = time.perf_counter() - started_s
+    taken = time.perf_counter() - started_s, time.process_time() - started_cpu_s
     assert len(states) == labels // MESSAGES_A_CHAT, len(states)
-    return seconds
+    return taken
 
 
 def _publish(stage: Stage, count: int) -> int:
