@@ -73,7 +73,12 @@ async def _survey(connection: BrokerConnection, names: TopicNames, *, group_id: 
         topics = await _topics(admin, names, refused)
         group = None
         if names.input in topics:
-            group = await _allowed("group", lambda: _group(admin, connection, names.input, group_id), refused)
+            partitions = topics[names.input].partitions
+            group = await _allowed(
+                "group",
+                lambda: _group(admin, connection, names.input, partitions=partitions, group_id=group_id),
+                refused,
+            )
         return ClusterSurvey(brokers, topics, group, refused)
     finally:
         await admin.close()
@@ -114,25 +119,28 @@ async def _max_bytes(admin: Any, topics: list[str]) -> dict[str, int]:
     return found
 
 
-async def _group(admin: Any, connection: BrokerConnection, topic: str, group_id: str) -> GroupSurvey:
+async def _group(admin: Any, connection: BrokerConnection, topic: str, *, partitions: int, group_id: str) -> GroupSurvey:
     (response,) = await admin.describe_consumer_groups([group_id])
     code, _, state, _, _, members, *_ = response.groups[0]
     if code:
         raise for_code(code)
-    committed = await admin.list_consumer_group_offsets(group_id)
+    ends = await _ends(connection, topic, partitions)
+    committed = await admin.list_consumer_group_offsets(group_id, partitions=list(ends))
     return GroupSurvey(
         state=state or "Empty",
         members=len(members),
-        committed={each.partition: at.offset for each, at in committed.items() if each.topic == topic and at.offset >= 0},
-        ends=await _ends(connection, topic),
+        committed={each.partition: at.offset for each, at in committed.items() if at.offset >= 0},
+        ends={each.partition: end for each, end in ends.items()},
     )
 
 
-async def _ends(connection: BrokerConnection, topic: str) -> dict[int, int]:
-    consumer = AIOKafkaConsumer(topic, **connection.client_options(), group_id=None, isolation_level="read_committed")
+async def _ends(connection: BrokerConnection, topic: str, partitions: int) -> dict[KafkaTopicPartition, int]:
+    # Subscribed to nothing, so that it fetches nothing.
+    consumer = AIOKafkaConsumer(**connection.client_options(), group_id=None, isolation_level="read_committed")
     await consumer.start()
     try:
-        partitions = [KafkaTopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or ()]
-        return {each.partition: end for each, end in (await consumer.end_offsets(partitions)).items()}
+        asked = [KafkaTopicPartition(topic, each) for each in range(partitions)]
+        ends: dict[KafkaTopicPartition, int] = await consumer.end_offsets(asked)
+        return ends
     finally:
         await consumer.stop()
