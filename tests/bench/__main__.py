@@ -19,7 +19,7 @@ import psutil
 from tqdm import tqdm
 
 from tests.bench.ceiling import classifier_rate, lone_text_ms
-from tests.bench.drain import Load, measure_drain, measure_latency, rss_of
+from tests.bench.drain import Load, end, measure_drain, measure_latency, rss_of
 from tests.bench.peer_runs import PEERS, start_peer
 from tests.bench.report import write_report
 from tests.bench.texts import split_length_texts, texts_of_characters, zipf_texts
@@ -127,7 +127,10 @@ class Bench:
             texts = self.texts[: max(100, int(len(self.texts) * peer.share))]
             with self.stage(texts) as (load, _):
                 consumer = start_peer(peer, load.stage, threads=available_cores())
-                drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.8), deadline_s=180)
+                try:
+                    drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.8), deadline_s=180)
+                finally:
+                    end(consumer)
             self.results["peers"][peer.name] = drain.as_dict()
 
     def classify(self) -> None:

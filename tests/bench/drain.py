@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -141,6 +142,15 @@ def measure_latency(load: Load, texts: Sequence[str], *, per_s: float, seconds: 
 def rss_of(consumers: Sequence[WorkerProcess]) -> float:
     """Return resident memory in megabytes, children included."""
     return sum(process.memory_info().rss for process in _processes(consumers)) / 1e6
+
+
+def end(consumer: WorkerProcess) -> None:
+    """End a consumer and the servers that it started."""
+    children = psutil.Process(consumer.process.pid).children(recursive=True) if consumer.process.poll() is None else []
+    consumer.kill()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _wait_for(load: Load, consumers: Sequence[WorkerProcess], *, count: int, deadline_s: float) -> None:
