@@ -176,8 +176,8 @@ class ExactlyOnce:
     async def _failure(self, error: BaseException, topics: Collection[str] = ()) -> WorkerError:
         if isinstance(error, TransactionalIdAuthorizationFailed):
             return AccessRefusedError(
-                f"the broker at {self._connection} does not allow transactions: Write on transactional-id {error}. Allow it "
-                f"for the prefix {self._group_id}- with kafka-acls.sh (docs/security.md has the command)."
+                f"the broker at {self._connection} does not allow this client: Write on transactional-id {error.args[0]}. "
+                f"Allow it for all that begin with {self._group_id}- (docs/security.md has the command)."
             )
         return await publish_failure(self._connection, topics, deadline_s=self._deadline_s, error=error)
 
