@@ -19,6 +19,7 @@ class Producer:
         self.id = transactional_id
         self.journal = journal
         self.refuses = None
+        self._txn_manager = self
         journal.producers[transactional_id] = self
 
     def note(self, step):
@@ -32,6 +33,9 @@ class Producer:
 
     async def begin_transaction(self):
         self.note("begin")
+
+    def wait_for_transaction_end(self):
+        return asyncio.get_running_loop().create_future()
 
     async def send(self, *_, value, **__):
         self.note(value.decode())

@@ -137,6 +137,8 @@ class ExactlyOnce:
         try:
             async with asyncio.timeout(self._deadline_s):
                 await producer.begin_transaction()
+                # aiokafka logs the error of a transaction's end that nobody asked for: where it barred us we know already.
+                producer._txn_manager.wait_for_transaction_end().add_done_callback(_mark_seen)
                 await self._fill(producer, [each for outcome in outcomes for each in outcome.outgoing], offsets)
                 await producer.commit_transaction()
         except ProducerFenced:
@@ -151,11 +153,12 @@ class ExactlyOnce:
         # Every confirmation is waited for: aiokafka would commit a transaction whose records were refused.
         next_offset = {KafkaTopicPartition(*each): (offset, self._note(each)) for each, offset in offsets.items()}
         adding = asyncio.create_task(producer.send_offsets_to_transaction(next_offset, self._group_id))
-        adding.add_done_callback(lambda done: done.cancelled() or done.exception())
+        adding.add_done_callback(_mark_seen)
         try:
             await send_and_confirm(producer, outgoing, is_transactional=True)
             await adding
         finally:
+            await asyncio.wait([adding], timeout=0)  # if it has failed too, let it take its error
             adding.cancel()
 
     def _lose(self, partition: TopicPartition) -> None:
@@ -185,6 +188,11 @@ class ExactlyOnce:
 def transaction_timeout_ms(deadline_s: float, session_timeout_s: float) -> int:
     """Return after how long a broker ends a transaction by itself: only when its worker is dead and has no successor."""
     return int((deadline_s + session_timeout_s) * 1000)
+
+
+def _mark_seen(done: "asyncio.Future[Any]") -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 async def _stop(producer: Any) -> None:
