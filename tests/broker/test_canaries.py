@@ -119,7 +119,9 @@ def test_the_sentence_that_ends_a_worker_holds_no_planted_word(stage):
 
 
 def assert_without_canary(**outputs: str) -> None:
+    forms = (CANARY, CANARY.upper(), ascii(CANARY)[1:-1], repr(CANARY.encode())[2:-1])
     for name, output in outputs.items():
         assert output, f"{name} is empty: nothing was looked at"
-        for form in (CANARY, ascii(CANARY)[1:-1], repr(CANARY.encode())[2:-1], json.dumps(CANARY)[1:-1], CANARY.upper()):
-            assert form not in output, f"{name} holds the planted word: …{output[max(0, output.find(form) - 200) :][:400]}"
+        once = re.sub(r"\\+", r"\\", output)  # what was escaped is escaped again by who writes JSON
+        for form in forms:
+            assert form not in once, f"{name} holds the planted word: {once[max(0, once.find(form) - 200) :][:400]}"
