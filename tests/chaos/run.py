@@ -159,11 +159,11 @@ def _settle(play: _Play, say: Callable[[str], None]) -> None:
     crew, world = play.world.crew, play.world
     if not world.flush(_SETTLE_S):
         raise AssertionError("not all messages could be published")
-    if not _wait(play, lambda: world.unsettled() == 0, _STUCK_S, say):
+    if not _drain(play, say):
         crew.bad_ends.append(f"stuck: {world.unsettled()} records stay uncommitted with nothing broken any more")
         for worker in crew.workers:
             worker.kill()
-        if not _wait(play, lambda: world.unsettled() == 0, _SETTLE_S, say):
+        if not _drain(play, say):
             crew.bad_ends.append(f"stuck for good: {world.unsettled()} records stay uncommitted after a restart of all")
     play.restart_s = {how: _time_restart(play, how, say) for how in ("stopped", "killed")}
     crew.is_on_hold = True
@@ -186,9 +186,20 @@ def _time_restart(play: _Play, how: str, say: Callable[[str], None]) -> float | 
     world.flush(_SETTLE_S)
     crew.is_on_hold = False
     crew.tend()
-    if not _wait(play, lambda: world.unsettled() == 0, _SETTLE_S, say):
+    if not _drain(play, say):
         crew.bad_ends.append(f"stuck after all were {how}: {world.unsettled()} records stay uncommitted")
     return min((each.first_commit_s for each in crew.workers if each.first_commit_s is not None), default=None)
+
+
+def _drain(play: _Play, say: Callable[[str], None]) -> bool:
+    """Return whether everything was committed; give up when for long nothing more is."""
+    least = play.world.unsettled()
+    while least != 0:
+        before = least
+        if not _wait(play, lambda: (left := play.world.unsettled()) is not None and left != before, _STUCK_S, say):  # noqa: B023
+            return False
+        least = play.world.unsettled()
+    return True
 
 
 def _wait(play: _Play, condition: Callable[[], bool], deadline_s: float, say: Callable[[str], None]) -> bool:
