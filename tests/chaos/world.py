@@ -73,7 +73,7 @@ class World:
         self._producer = Producer(
             self._servers
             | {
-                "enable.idempotence": True,
+                "acks": "all",
                 "linger.ms": 5,
                 "delivery.timeout.ms": 600_000,
                 "queue.buffering.max.messages": 2_000_000,

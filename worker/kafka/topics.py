@@ -15,7 +15,7 @@ from aiokafka.errors import (
 
 from worker.core.failures import AccessRefusedError, BrokerUnavailableError, TopicsMissingError, WorkerError
 from worker.core.records import TopicNames
-from worker.kafka.broker_access import find_access_fault
+from worker.kafka.broker_access import AccessFault, find_access_fault
 from worker.kafka.connection import BrokerConnection
 from worker.kafka.rights import Right, missing_rights, rights_refused
 
@@ -117,9 +117,19 @@ async def why_unavailable(connection: BrokerConnection, *, deadline_s: float, er
             f"the broker at {connection} does not allow what this command asks ({type(error).__name__}: {error}): "
             "see the rights in docs/security.md."
         )
-    if fault := await find_access_fault(connection, timeout_s=min(_ATTEMPT_S, deadline_s)):
+    if fault := await _find_lasting_fault(connection, timeout_s=min(_ATTEMPT_S, deadline_s)):
         return AccessRefusedError(fault.sentence)
     return broker_unavailable(connection, deadline_s=deadline_s, error=error)
+
+
+async def _find_lasting_fault(connection: BrokerConnection, *, timeout_s: float) -> AccessFault | None:
+    # A broker that is just stopping or starting looks like one that won't let the worker in: once is not enough.
+    for _ in range(_SURE_AFTER):
+        fault = await find_access_fault(connection, timeout_s=timeout_s)
+        if fault is None or fault.is_certain:
+            return fault
+        await asyncio.sleep(_RETRY_S)
+    return fault
 
 
 async def create_topics(
