@@ -111,10 +111,10 @@ class _Exporter:
         return path
 
     def short(self) -> Path:
-        """Return the short graph in float32 but for its tables."""
+        """Return the short graph in float32 but for its word table."""
         path = self._output / SHORT_NAME
         if SHORT_NAME not in self._written:
-            export_short(self._model, path, max_tokens=self._trained.max_tokens, half_tables=True)
+            export_short(self._model, path, max_tokens=self._trained.max_tokens, half_words=True)
             self._written.add(SHORT_NAME)
         return path
 
@@ -141,7 +141,7 @@ class _Exporter:
         Raises `ConfigError` where that is more than rounding.
         """
         path = self._output / "short-float.onnx"
-        export_short(self._model, path, max_tokens=self._trained.max_tokens, half_tables=False)
+        export_short(self._model, path, max_tokens=self._trained.max_tokens, half_words=False)
         difference = logit_difference(path, rows)
         path.unlink()
         if difference > MAX_SHORT_DIFFERENCE:

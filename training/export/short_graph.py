@@ -1,11 +1,9 @@
-"""The student as a short ONNX graph: the same logits as the whole model's, with about half of its multiplications.
+"""The student as a short ONNX graph: the same logits as the whole model's, with a third of its multiplications left out.
 
 Written node by node from the weights, since no exporter knows what may be left out:
 
 - Of the last layer only the first position is computed, for nothing else reaches the head. Its query is carried through the key
   matrix, and the attended mean through the value matrix, so that no position needs a key or a value there.
-- The first layer's queries, keys and values are looked up: a token's embedding times a matrix is the same in every text, and
-  the normalisation in between takes one number a position. onnxruntime computes these tables when it loads the graph.
 - A bias on keys moves a query's scores all alike and is left out; a bias on values is added once, behind the attention.
 """
 
@@ -31,16 +29,16 @@ _HIDDEN = -10_000.0
 Array = npt.NDArray[Any]
 
 
-def export_short(model: nn.Module, path: Path, *, max_tokens: int, half_tables: bool) -> None:
+def export_short(model: nn.Module, path: Path, *, max_tokens: int, half_words: bool) -> None:
     """Write the short graph for texts of up to `max_tokens`.
 
-    With `half_tables` the word table, and what is computed of it, is float16.
+    With `half_words` the word table is float16.
 
     Raises `ConfigError` where the model isn't a BERT of the usual kind.
     """
     _check(model)
     graph = _Graph()
-    _Bert(model, graph, max_tokens=max_tokens, half_tables=half_tables).write()
+    _Bert(model, graph, max_tokens=max_tokens, half_words=half_words).write()
     proto = helper.make_graph(
         graph.nodes,
         "short",
@@ -96,22 +94,22 @@ class _Graph:
 class _Bert:
     """Writes a BertForSequenceClassification into a graph. Matrices are [in, out] and float64 until they are constants."""
 
-    def __init__(self, model: nn.Module, graph: _Graph, *, max_tokens: int, half_tables: bool) -> None:
+    def __init__(self, model: nn.Module, graph: _Graph, *, max_tokens: int, half_words: bool) -> None:
         config: Any = model.config
         self._g = graph
         self._weights = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
         self._layers, self._heads, self._width = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
         self._head_width = self._width // self._heads
         self._epsilon = config.layer_norm_eps
-        self._max_tokens, self._half_tables = max_tokens, half_tables
+        self._max_tokens, self._half_words = max_tokens, half_words
         graph.constant("first", np.array(0, np.int64))
         graph.constant("at_0", np.array([0], np.int64))
         graph.constant("at_1", np.array([1], np.int64))
 
     def write(self) -> None:
-        hidden, scale = self._embed()
+        hidden = self._embed()
         for layer in range(self._layers - 1):
-            queries, keys, values, missing = self._looked_up(scale) if layer == 0 else self._computed(hidden, layer)
+            queries, keys, values, missing = self._project(hidden, layer)
             # Scores are scaled within the queries' matrix.
             attended = self._g.add_contributed(
                 "MultiHeadAttention", queries, keys, values, "", self._mask(), num_heads=self._heads, scale=1.0
@@ -119,45 +117,22 @@ class _Bert:
             hidden = self._finish_layer(layer, attended, hidden, missing=missing, prefix=TOKENWISE)
         self._head(self._last_layer(hidden))
 
-    def _embed(self) -> tuple[str, str]:
-        """Add the embeddings; return them, and the factor by which each position was normalised."""
+    def _embed(self) -> str:
         g, at = self._g, "bert.embeddings."
         words = self._weights[at + "word_embeddings.weight"]
-        self._positions = self._weights[at + "position_embeddings.weight"][: self._max_tokens]
-        self._positions = self._positions + self._weights[at + "token_type_embeddings.weight"][0]
-        self._gain, self._shift = self._weights[at + "LayerNorm.weight"], self._weights[at + "LayerNorm.bias"]
-        g.constant("words", words.astype(np.float16) if self._half_tables else words)
-        g.constant("positions", self._positions)
-        self._count = g.add("Shape", "input_ids", start=1, end=2)
-        embedded = g.add("Add", self._to_float(g.add("Gather", "words", "input_ids")), self._by_position("positions"))
-        gain, shift = g.constant("embeddings/gain", self._gain), g.constant("embeddings/shift", self._shift)
-        normalised = g.add_many("LayerNormalization", embedded, gain, shift, count=3, axis=-1, epsilon=self._epsilon)
-        return normalised[0], normalised[2]
+        positions = self._weights[at + "position_embeddings.weight"][: self._max_tokens]
+        g.constant("words", words.astype(np.float16) if self._half_words else words)
+        g.constant("positions", positions + self._weights[at + "token_type_embeddings.weight"][0])
+        count = g.add("Shape", "input_ids", start=1, end=2)
+        found = g.add("Gather", "words", "input_ids")
+        if self._half_words:
+            found = g.add("Cast", found, to=TensorProto.FLOAT)
+        embedded = g.add("Add", found, g.add("Slice", "positions", "at_0", count, "at_0"))
+        gain, shift = (g.constant(f"{at}{name}", self._weights[f"{at}LayerNorm.{name}"]) for name in ("weight", "bias"))
+        return g.add("LayerNormalization", embedded, gain, shift, axis=-1, epsilon=self._epsilon)
 
-    def _looked_up(self, scale: str) -> tuple[str, str, str, Array]:
-        """Add the first layer's queries, keys and values, from tables; return them and the bias that the values lack.
-
-        With x a token's row plus a position's, its normalised product is (C·x · scale) · (gain · W) + shift · W, where C
-        takes the mean away: linear in x but for the scale, so that rows and positions are multiplied beforehand.
-        """
-        g = self._g
-        words = self._to_float("words")
-        found = []
-        (queries, query_bias), keys, values = self._projections(0)
-        for name, matrix in (("query", queries), ("key", keys[0]), ("value", values[0])):
-            centred = self._gain[:, None] * matrix
-            centred = centred - centred.mean(0)
-            table = g.add("MatMul", words, g.constant(f"first/{name}", centred))
-            if self._half_tables:
-                table = g.add("Cast", table, to=TensorProto.FLOAT16)
-            by_position = self._by_position(g.constant(f"first/{name}_positions", self._positions @ centred))
-            rows = self._to_float(g.add("Gather", table, "input_ids"))
-            found.append(g.add("Mul", g.add("Add", rows, by_position), scale))
-        biased = g.add("Add", found[0], g.constant("first/query_bias", self._shift @ queries + query_bias))
-        return biased, found[1], found[2], self._shift @ values[0] + values[1]
-
-    def _computed(self, hidden: str, layer: int) -> tuple[str, str, str, Array]:
-        """Add a middle layer's queries, keys and values; return them and the bias that the values lack."""
+    def _project(self, hidden: str, layer: int) -> tuple[str, str, str, Array]:
+        """Add a layer's queries, keys and values; return them and the bias that the values lack."""
         g = self._g
         (queries, query_bias), (keys, _), (values, value_bias) = self._projections(layer)
         matrix = g.constant(f"layer{layer}/attention", np.concatenate([queries, keys, values], axis=1))
@@ -235,12 +210,6 @@ class _Bert:
         padding = g.add("Sub", "one", g.add("Cast", "attention_mask", to=TensorProto.FLOAT))
         return g.add("Unsqueeze", g.add("Mul", padding, "hidden"), "at_1")
 
-    def _by_position(self, table: str) -> str:
-        return self._g.add("Slice", table, "at_0", self._count, "at_0")
-
     def _heads_first(self, vectors: str) -> str:
         """Swap the first two axes, of texts and heads."""
         return self._g.add("Transpose", vectors, perm=[1, 0, 2])
-
-    def _to_float(self, table: str) -> str:
-        return self._g.add("Cast", table, to=TensorProto.FLOAT) if self._half_tables else table
