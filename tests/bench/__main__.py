@@ -44,7 +44,7 @@ class Scale:
     repeats: int
 
 
-FULL, SMOKE = Scale(20_000, 30.0, 60, 200_000, 3), Scale(400, 2.0, 5, 2_000, 1)
+FULL, SMOKE = Scale(20_000, 30.0, 60, 200_000, 3), Scale(3_000, 2.0, 5, 2_000, 1)
 
 
 class Bench:
