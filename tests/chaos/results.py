@@ -1,6 +1,7 @@
 """Adds up the results of chaos runs and writes them as the table in docs/chaos.md: `python -m tests.chaos.results`."""
 
 import json
+import os
 import statistics
 import sys
 from collections import Counter
@@ -41,6 +42,8 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
         "trouble": result.trouble,
         "restart_s": result.restart_s,
         "seconds": round(result.seconds),
+        "load_after": round(os.getloadavg()[0], 1),
+        "cores": os.cpu_count(),
     }
 
 
