@@ -75,6 +75,7 @@ def _lone(kafka: Kafka, kind: str, texts: Sequence[str]) -> dict[str, float]:
         producer = Producer({"bootstrap.servers": stage.bootstrap_servers, "linger.ms": 0})
         asked = [*texts[:_WARM_UP], *texts]
         taken_ms = [_ask(producer, reader, stage.names.input, *each) for each in enumerate(asked)][_WARM_UP:]
+        producer.flush()
         reader.close()
     return {
         "lone_p50_ms": round(statistics.median(taken_ms), 1),

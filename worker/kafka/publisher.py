@@ -15,7 +15,6 @@ from worker.kafka.record_batches import must_travel_alone, send_alone
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable, find_missing_topics
 
 MAX_BATCH_BYTES = 256 * 1024
-_LINGER_MS = 2
 
 
 class KafkaPublisher:
@@ -39,7 +38,7 @@ class KafkaPublisher:
             client_id=self._client_id,
             acks="all",
             enable_idempotence=False,
-            linger_ms=_LINGER_MS,
+            linger_ms=0,  # a poll's events are handed over without a pause: waiting for more would only wait
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=DEAD_LETTER_MAX_BYTES,
             request_timeout_ms=int(self._deadline_s * 1000),
