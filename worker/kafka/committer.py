@@ -57,7 +57,10 @@ class KafkaCommitter:
 async def committed_notes(
     connection: BrokerConnection, partitions: Collection[TopicPartition], *, group_id: str, deadline_s: float
 ) -> dict[TopicPartition, str]:
-    """Return what was stored with the partitions' committed offsets. Raises `BrokerUnavailableError`."""
+    """Return what was stored with the partitions' committed offsets. Raises `BrokerUnavailableError`.
+
+    Where nothing is stored Apache Kafka answers with an empty text, librdkafka's mock cluster with none.
+    """
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(deadline_s * 1000))
     asked = [KafkaTopicPartition(*each) for each in partitions]
     try:
@@ -68,4 +71,4 @@ async def committed_notes(
         raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
     finally:
         await admin.close()
-    return {TopicPartition(each.topic, each.partition): at.metadata for each, at in stored.items()}
+    return {TopicPartition(each.topic, each.partition): at.metadata or "" for each, at in stored.items()}
