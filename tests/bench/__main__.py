@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -220,10 +220,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="few messages, to see that everything works")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--messages", type=int, default=FULL.messages, help="of each drain; `classify` gets ten times as many")
+    parser.add_argument("--latency-seconds", type=float, default=FULL.latency_s, help="of load at each share of the drain rate")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     asked = parser.parse_args()
     with kafka_for_tests() as kafka:
-        bench = Bench(kafka, SMOKE if asked.smoke else FULL)
+        full = replace(FULL, messages=asked.messages, lines=10 * asked.messages, latency_s=asked.latency_seconds)
+        bench = Bench(kafka, SMOKE if asked.smoke else full)
         if isinstance(kafka, NoKafka):
             bench.results["skipped"] = kafka.reason
         parts = [
