@@ -12,7 +12,7 @@ import pytest
 from tests.support.schema_compatibility import reading_problems, writing_problems
 from tests.unit.test_events import NOW, builder, judged, scored
 from worker.contracts.schemas import READ, WRITTEN, json_schemas
-from worker.core.escalation import EscalationDecision
+from worker.core.escalation import ChatFacts, EscalationDecision
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 RELEASES = sorted(path for path in (SCHEMAS / "released").iterdir() if path.is_dir())
@@ -116,7 +116,7 @@ def test_what_the_worker_writes_obeys_its_schema(asked: bool) -> None:
     events = builder(publishes_probabilities=asked)
     decision = EscalationDecision(None, "sustained", 0.6, (judged("m0", negativity=0.7), judged("m1", negativity=0.8)))
     written = {
-        "emotion_event": events.emotion_record(scored(), classified_at=NOW),
+        "emotion_event": events.emotion_record(scored(), facts=ChatFacts(), classified_at=NOW),
         "escalation_event": events.escalation_record(scored(), decision, raised_at=NOW),
     }
     for name, outgoing in written.items():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.records import make_record
 from worker.contracts.outbound import ModelInfo
 from worker.core.decode import decode_record
+from worker.core.escalation import ChatFacts
 from worker.core.events import EventBuilder, ScoredMessage, judged_message_of
 from worker.core.records import Decoded, TopicNames
 from worker.core.scoring import Score
@@ -68,7 +69,7 @@ def test_every_record_becomes_an_event_or_a_dead_letter_of_the_same_bytes(record
     scored = ScoredMessage(found, CALM, was_truncated=False)
     judged = judged_message_of(scored)
     assert judged.sent_at_s == judged.sent_at_s  # a moment that can be compared
-    event = EVENTS.emotion_record(scored, classified_at=NOW)
+    event = EVENTS.emotion_record(scored, facts=ChatFacts(), classified_at=NOW)
     written = json.loads(event.value)
     assert (written["chat_id"], event.key) == (found.message.chat_id, found.message.chat_id.encode())
     assert datetime.fromisoformat(written["sent_at"]) == judged.sent_at
