@@ -16,6 +16,8 @@ from worker.kafka.topics import broker_unavailable
 
 _log = structlog.get_logger(__name__)
 
+_RETRY_S = 1.0
+
 
 class KafkaCommitter:
     """Commits with the consumer that polled the records. A refused commit is no failure: the new owner replays the records."""
@@ -61,14 +63,28 @@ async def committed_notes(
 
     Where nothing is stored Apache Kafka answers with an empty text, librdkafka's mock cluster with none.
     """
-    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(deadline_s * 1000))
     asked = [KafkaTopicPartition(*each) for each in partitions]
+    give_up_at = asyncio.get_running_loop().time() + deadline_s
+    while True:
+        try:
+            stored = await _stored_offsets(connection, asked, group_id=group_id, deadline_s=deadline_s)
+            break
+        except (KafkaError, OSError, TimeoutError) as error:
+            # A broker that has just come back knows of no other for a moment.
+            if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
+                raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
+            await asyncio.sleep(_RETRY_S)
+    return {TopicPartition(each.topic, each.partition): at.metadata or "" for each, at in stored.items()}
+
+
+async def _stored_offsets(
+    connection: BrokerConnection, asked: list[KafkaTopicPartition], *, group_id: str, deadline_s: float
+) -> dict[KafkaTopicPartition, Any]:
+    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(deadline_s * 1000))
     try:
         async with asyncio.timeout(deadline_s):
             await admin.start()
-            stored = await admin.list_consumer_group_offsets(group_id, partitions=asked)
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
+            stored: dict[KafkaTopicPartition, Any] = await admin.list_consumer_group_offsets(group_id, partitions=asked)
+            return stored
     finally:
         await admin.close()
-    return {TopicPartition(each.topic, each.partition): at.metadata or "" for each, at in stored.items()}
