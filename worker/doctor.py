@@ -129,19 +129,19 @@ def _partition_findings(survey: ClusterSurvey, names: TopicNames) -> Iterator[Fi
 def _group_findings(group: GroupSurvey) -> Iterator[Finding]:
     if group.members == 0:
         yield Finding("group", "note", f"{group.state}: no worker is running", "rugo-worker run")
-    elif group.members > len(group.ends):
+    elif group.members > len(group.lag.by_partition):
         yield Finding(
             "group",
             "note",
-            f"{group.state}, {group.members} workers for {_count(len(group.ends), 'partition')}",
+            f"{group.state}, {group.members} workers for {_count(len(group.lag.by_partition), 'partition')}",
             "those beyond the partitions have nothing to do: stop them, or add partitions",
         )
     else:
         yield Finding("group", "ok", f"{group.state}, {_count(group.members, 'worker')}")
-    lag = group.lag
+    lag = group.lag.by_partition
     most = max(lag, key=lambda each: lag[each], default=None)
-    found = f"{sum(lag.values())} records" + ("" if most is None else f", most in partition {most}: {lag[most]}")
-    if sum(lag.values()) > _LAG_NOTE:
+    found = f"{group.lag.total} records" + ("" if most is None else f", most in partition {most}: {lag[most]}")
+    if group.lag.total > _LAG_NOTE:
         yield Finding("lag", "note", found, "more workers, up to one a partition: see docs/scaling.md")
     else:
         yield Finding("lag", "ok", found)

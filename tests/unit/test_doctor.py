@@ -5,11 +5,12 @@ import pytest
 from worker.core.failures import ModelBundleError
 from worker.core.records import TopicNames
 from worker.doctor import Finding, cluster_findings, health_findings, model_findings, screen, screen_as_json, settings_findings
+from worker.kafka.group_lag import GroupLag
 from worker.kafka.survey import ClusterSurvey, GroupSurvey, TopicSurvey
 
 NAMES = TopicNames("in", "emotions", "escalations", "dlq")
 TOPIC = TopicSurvey(partitions=6, copies=3, leaderless=0, max_message_bytes=1_048_588)
-GROUP = GroupSurvey("Stable", members=2, committed={0: 10, 1: 5}, ends={0: 10, 1: 25})
+GROUP = GroupSurvey("Stable", members=2, lag=GroupLag({0: 0, 1: 20}, has_committed=True))
 WELL = ClusterSurvey(
     brokers=3,
     topics=dict.fromkeys(NAMES.all, TOPIC) | {"dlq": replace(TOPIC, max_message_bytes=2_097_152)},
@@ -41,7 +42,11 @@ def test_a_cluster_that_has_everything_is_found_well():
         (with_topic("emotions", partitions=4), ("topic emotions", "note"), "give it as many"),
         (replace(WELL, group=replace(GROUP, members=0, state="Empty")), ("group", "note"), "rugo-worker run"),
         (replace(WELL, group=replace(GROUP, members=3)), ("group", "note"), "have nothing to do"),
-        (replace(WELL, group=replace(GROUP, ends={0: 20_000, 1: 5})), ("lag", "note"), "more workers"),
+        (
+            replace(WELL, group=replace(GROUP, lag=GroupLag({0: 20_000, 1: 0}, has_committed=True))),
+            ("lag", "note"),
+            "more workers",
+        ),
         (replace(WELL, group=None, refused={"group": "GroupAuthorizationFailedError"}), ("group", "note"), "right to describe"),
     ],
 )
@@ -54,10 +59,6 @@ def test_what_is_amiss_is_told_with_what_to_do(survey, expected, advice):
 def test_a_single_broker_is_not_told_to_keep_several_copies():
     alone = replace(WELL, brokers=1, topics={name: replace(topic, copies=1) for name, topic in WELL.topics.items()})
     assert told(cluster_findings(alone, NAMES)) == []
-
-
-def test_a_partition_without_a_commit_lags_by_all_that_it_holds():
-    assert GroupSurvey("Empty", 0, committed={}, ends={0: 7, 1: 0}).lag == {0: 7, 1: 0}
 
 
 def test_a_model_that_can_not_be_loaded_is_wrong_and_says_why():

@@ -1,12 +1,12 @@
 import asyncio
 
 import pytest
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
 from tests.support.records import make_record
 from worker.core.failures import WorkerError
 from worker.core.records import Outcome, OutgoingRecord, TopicPartition
-from worker.kafka import transactions
+from worker.kafka import publisher, transactions
 from worker.kafka.connection import BrokerConnection
 
 FIRST, SECOND = TopicPartition("chat.messages", 0), TopicPartition("chat.messages", 1)
@@ -171,3 +171,17 @@ async def test_a_transaction_that_is_cut_short_is_ended_and_its_producer_not_use
     publishing.cancel()
     await asyncio.wait([publishing])
     assert journal.of(0)[-2:] == ["abort", "stop"]
+
+
+async def test_a_producer_that_finds_no_broker_yet_is_started_again(journal, monkeypatch):
+    monkeypatch.setattr(publisher, "_RETRY_S", 0.0)
+    producer, failures = Producer(journal, transactional_id="p"), [KafkaConnectionError("nobody there"), None]
+
+    async def start():
+        producer.note("start")
+        if (failure := failures.pop(0)) is not None:
+            raise failure
+
+    producer.start = start
+    await publisher.connect(producer)
+    assert journal.steps == [("p", "start"), ("p", "start")]

@@ -6,17 +6,14 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition as KafkaTopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from worker.core.commit_plan import next_offsets
 from worker.core.records import Record, TopicPartition
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.topics import broker_unavailable
+from worker.kafka.topics import ask_broker, broker_unavailable
 
 _log = structlog.get_logger(__name__)
-
-_RETRY_S = 1.0
 
 
 class KafkaCommitter:
@@ -59,32 +56,12 @@ class KafkaCommitter:
 async def committed_notes(
     connection: BrokerConnection, partitions: Collection[TopicPartition], *, group_id: str, deadline_s: float
 ) -> dict[TopicPartition, str]:
-    """Return what was stored with the partitions' committed offsets. Raises `BrokerUnavailableError`.
+    """Return what was stored with the partitions' committed offsets. Raises what `ask_broker` does.
 
     Where nothing is stored Apache Kafka answers with an empty text, librdkafka's mock cluster with none.
     """
     asked = [KafkaTopicPartition(*each) for each in partitions]
-    give_up_at = asyncio.get_running_loop().time() + deadline_s
-    while True:
-        try:
-            stored = await _stored_offsets(connection, asked, group_id=group_id, deadline_s=deadline_s)
-            break
-        except (KafkaError, OSError, TimeoutError) as error:
-            # A broker that has just come back knows of no other for a moment.
-            if asyncio.get_running_loop().time() + _RETRY_S > give_up_at:
-                raise broker_unavailable(connection, deadline_s=deadline_s, error=error) from error
-            await asyncio.sleep(_RETRY_S)
+    stored = await ask_broker(
+        connection, lambda admin: admin.list_consumer_group_offsets(group_id, partitions=asked), deadline_s=deadline_s
+    )
     return {TopicPartition(each.topic, each.partition): at.metadata or "" for each, at in stored.items()}
-
-
-async def _stored_offsets(
-    connection: BrokerConnection, asked: list[KafkaTopicPartition], *, group_id: str, deadline_s: float
-) -> dict[KafkaTopicPartition, Any]:
-    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(deadline_s * 1000))
-    try:
-        async with asyncio.timeout(deadline_s):
-            await admin.start()
-            stored: dict[KafkaTopicPartition, Any] = await admin.list_consumer_group_offsets(group_id, partitions=asked)
-            return stored
-    finally:
-        await admin.close()

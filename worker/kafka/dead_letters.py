@@ -12,9 +12,8 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from worker.core.dead_letters import DeadLetter, Redrive, Redriven, dead_letter_of
 from worker.core.failures import DeadLetterError, PublishRefusedError, TopicsMissingError
-from worker.core.records import Record
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.record_batches import must_travel_alone, read_any_header_key, send_alone
+from worker.kafka.record_batches import must_travel_alone, read_any_header_key, record_of, send_alone
 from worker.kafka.topics import why_unavailable
 
 _POLL_TIMEOUT_MS = 500
@@ -137,7 +136,7 @@ class DeadLetterTopic:
                     return
                 self._skip(partition, expected, raw.offset)
                 expected = raw.offset + 1
-                yield dead_letter_of(_record_of(raw))
+                yield dead_letter_of(record_of(raw))
         self._skip(partition, expected, end)
 
     async def _next_poll(self, partition: KafkaTopicPartition) -> Sequence[Any]:
@@ -175,10 +174,6 @@ async def _partitions_of(admin: Any, topic: str) -> list[KafkaTopicPartition]:
 
 def _partition_of(letter: DeadLetter) -> KafkaTopicPartition:
     return KafkaTopicPartition(letter.record.topic, letter.record.partition)
-
-
-def _record_of(raw: Any) -> Record:
-    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers))
 
 
 async def send_back(

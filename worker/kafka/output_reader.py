@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from worker.core.records import Record
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.record_batches import record_of
 from worker.kafka.topics import partition_counts
 
 FeedState = Literal["connecting", "topics_missing", "catching_up", "live", "broker_down"]
@@ -122,7 +123,7 @@ class OutputReader:
             return
         polled = await consumer.getmany(timeout_ms=_POLL_TIMEOUT_MS, max_records=_MAX_POLL_RECORDS)
         for partition, raw in polled.items():
-            self._on_records([_record_of(each) for each in raw])
+            self._on_records([record_of(each) for each in raw])
             self._next_offsets[partition] = raw[-1].offset + 1
             await asyncio.sleep(0)  # the page is served between partitions
         if self._state[0] == "catching_up" and await self._has_caught_up(consumer):
@@ -138,15 +139,3 @@ class OutputReader:
         if (state, topics) != self._state:
             self._state = (state, topics)
             self._on_state(state, topics)
-
-
-def _record_of(raw: Any) -> Record:
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        headers=tuple(raw.headers),
-    )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 
 from worker.core.failures import PublishRefusedError, WorkerError
 from worker.core.records import OutgoingRecord
@@ -15,6 +15,7 @@ from worker.kafka.record_batches import must_travel_alone, send_alone
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES, broker_unavailable, find_missing_topics
 
 MAX_BATCH_BYTES = 256 * 1024
+_RETRY_S = 1.0
 
 
 class KafkaPublisher:
@@ -32,7 +33,7 @@ class KafkaPublisher:
         self._producer: Any = None
 
     async def start(self) -> None:
-        """Connect. Call it from a running event loop."""
+        """Connect. Call it from a running event loop. Raises `BrokerUnavailableError`."""
         self._producer = AIOKafkaProducer(
             **self._connection.client_options(),
             client_id=self._client_id,
@@ -44,7 +45,11 @@ class KafkaPublisher:
             request_timeout_ms=int(self._deadline_s * 1000),
             retry_backoff_ms=500,
         )
-        await self._producer.start()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await connect(self._producer)
+        except (KafkaError, TimeoutError) as error:
+            raise broker_unavailable(self._connection, deadline_s=self._deadline_s, error=error) from error
 
     async def stop(self) -> None:
         """Disconnect; gives up on unconfirmed events after a second, as nothing of theirs was committed."""
@@ -67,6 +72,17 @@ class KafkaPublisher:
         except (KafkaError, TimeoutError) as error:
             topics = {each.topic for each in outgoing}
             raise await publish_failure(self._connection, topics, deadline_s=self._deadline_s, error=error) from error
+
+
+async def connect(producer: Any) -> None:
+    """Start a producer as soon as a broker answers; bound it from outside."""
+    while True:
+        try:
+            await producer.start()
+        except KafkaConnectionError:
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return
 
 
 async def send_and_confirm(producer: Any, outgoing: Sequence[OutgoingRecord], *, is_transactional: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Records that aiokafka alone can't read or write: with header keys that are not UTF-8, big ones, those without any bytes.
+"""Records between aiokafka and us, also those that it alone can't read or write: with odd header keys, big ones, hollow ones.
 
 C clients write a header's key as the bytes they were given. aiokafka raises on such a key in the middle of a poll, each time
 anew: its partition would stand still for good. Here a key's odd bytes become lone surrogates (`surrogateescape`) and go back
@@ -18,7 +18,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from worker.core.records import OutgoingRecord
+from worker.core.records import OutgoingRecord, Record
 
 _LENGTH_AT, _LENGTH_END = 8, 12  # where a batch says how many bytes follow
 _BIG_BYTES = 1_000_000  # a topic takes a little more than this where nobody has set its max.message.bytes
@@ -28,6 +28,19 @@ _UNBOUNDED = 2**31 - 1
 def read_any_header_key() -> None:
     """Make every aiokafka consumer of this process read header keys that are not UTF-8."""
     fetcher.MemoryRecords = _TolerantRecords
+
+
+def record_of(raw: Any) -> Record:
+    """Return what aiokafka read, as a record of ours."""
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=tuple(raw.headers),
+    )
 
 
 def must_travel_alone(outgoing: OutgoingRecord) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from worker.core.escalation_states import EscalationStates
 from worker.core.failures import BrokerUnavailableError
@@ -26,6 +26,7 @@ _FETCH_BYTES = 4 * 1024 * 1024
 _POLL_RECORDS = 2000
 _POLL_TIMEOUT_MS = 200
 _PROGRESS_S = 5.0
+_RETRY_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -60,15 +61,17 @@ class StateReader:
     async def restore(self, partitions: Collection[TopicPartition]) -> None:
         """Restore the states of partitions that are assigned and paused.
 
-        Raises `BrokerUnavailableError` when nothing could be read for the deadline: better no worker than one that has
-        forgotten.
+        Raises `BrokerUnavailableError` when nothing could be read for the deadline, or may not be: better no worker than one
+        that has forgotten.
         """
         if not partitions:
             return
         started_s = time.monotonic()
         try:
             async with asyncio.timeout(self._deadline_s) as deadline:
-                recalled = await self._recall(partitions, deadline)
+                recalled = await self._recall_in_the_end(partitions, deadline)
+        except IllegalStateError:
+            raise  # revoked in the meantime: no failure
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerUnavailableError(
                 f"what is remembered of the chats could not be read from {self._names.emotions} on {self._connection}: no "
@@ -86,6 +89,19 @@ class StateReader:
                 chats=len(chats),
                 seconds=round(time.monotonic() - started_s, 2),
             )
+
+    async def _recall_in_the_end(
+        self, partitions: Collection[TopicPartition], deadline: asyncio.Timeout
+    ) -> dict[TopicPartition, PartitionRecall]:
+        while True:
+            try:
+                return await self._recall(partitions, deadline)
+            except (KafkaError, OSError, TimeoutError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                # A broker that has just come back knows of no other for a moment. What was read is read anew.
+                _log.warning("reading back failed, trying again", error=type(error).__name__)
+            await asyncio.sleep(_RETRY_S)
 
     async def _recall(
         self, partitions: Collection[TopicPartition], deadline: asyncio.Timeout

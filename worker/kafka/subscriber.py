@@ -24,7 +24,7 @@ from faststream.kafka import KafkaBroker
 from worker.core.failures import WorkerError
 from worker.core.records import Record
 from worker.kafka.rebalance import RebalanceListener
-from worker.kafka.record_batches import read_any_header_key
+from worker.kafka.record_batches import read_any_header_key, record_of
 
 _log = structlog.get_logger(__name__)
 
@@ -96,23 +96,11 @@ async def read_polls(
         else:
             failing_since_s = None
             if found:
-                await take([_record_of(each) for each in chain(*found.values())])
+                await take([record_of(each) for each in chain(*found.values())])
 
 
 def _refused(error: KafkaError) -> ReadRefusedError:
     return ReadRefusedError(
         f"the input topic can't be read ({type(error).__name__}: {error}). Check the worker's rights to the topic and to its "
         "group, and the broker's log; for a compression that is not known install its library."
-    )
-
-
-def _record_of(raw: Any) -> Record:
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        headers=tuple(raw.headers),
     )

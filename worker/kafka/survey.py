@@ -1,19 +1,16 @@
 """What a cluster says of the worker's topics and group, asked once and changed in nothing: for `doctor`."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka import TopicPartition as KafkaTopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from worker.core.records import TopicNames
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.topics import why_unavailable
+from worker.kafka.group_lag import GroupLag, measure_lag
+from worker.kafka.topics import ask_once, why_unavailable
 
 _MAX_BYTES = "max.message.bytes"
 
@@ -32,17 +29,11 @@ class TopicSurvey:
 
 @dataclass(frozen=True, slots=True)
 class GroupSurvey:
-    """The worker's consumer group. `committed` and `ends` are next offsets of the input topic by partition."""
+    """The worker's consumer group, and how far it is behind the input topic."""
 
     state: str
     members: int
-    committed: Mapping[int, int]
-    ends: Mapping[int, int]
-
-    @property
-    def lag(self) -> dict[int, int]:
-        """Return by partition how many records wait; where nothing is committed, all that are there."""
-        return {partition: max(0, end - self.committed.get(partition, 0)) for partition, end in sorted(self.ends.items())}
+    lag: GroupLag
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +49,24 @@ class ClusterSurvey:
 async def survey_cluster(connection: BrokerConnection, names: TopicNames, *, group_id: str, timeout_s: float) -> ClusterSurvey:
     """Ask for the topics and the group. Raises `BrokerUnavailableError` or `AccessRefusedError`."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _survey(connection, names, group_id=group_id, timeout_s=timeout_s)
+        return await ask_once(
+            connection, lambda admin: _survey(admin, connection, names, group_id=group_id), timeout_s=timeout_s
+        )
     except (KafkaError, OSError, TimeoutError) as error:
         raise await why_unavailable(connection, deadline_s=timeout_s, error=error) from error
 
 
-async def _survey(connection: BrokerConnection, names: TopicNames, *, group_id: str, timeout_s: float) -> ClusterSurvey:
-    admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(timeout_s * 1000))
+async def _survey(admin: Any, connection: BrokerConnection, names: TopicNames, *, group_id: str) -> ClusterSurvey:
     refused: dict[str, str] = {}
-    try:
-        await admin.start()
-        brokers = len((await admin.describe_cluster())["brokers"])
-        topics = await _topics(admin, names, refused)
-        group = None
-        if names.input in topics:
-            partitions = topics[names.input].partitions
-            group = await _allowed(
-                "group",
-                lambda: _group(admin, connection, names.input, partitions=partitions, group_id=group_id),
-                refused,
-            )
-        return ClusterSurvey(brokers, topics, group, refused)
-    finally:
-        await admin.close()
+    brokers = len((await admin.describe_cluster())["brokers"])
+    topics = await _topics(admin, names, refused)
+    group = None
+    if names.input in topics:
+        partitions = range(topics[names.input].partitions)
+        group = await _allowed(
+            "group", lambda: _group(admin, connection, names.input, partitions=partitions, group_id=group_id), refused
+        )
+    return ClusterSurvey(brokers, topics, group, refused)
 
 
 async def _allowed(what: str, ask: Callable[[], Awaitable[T]], refused: dict[str, str]) -> T | None:
@@ -119,28 +104,12 @@ async def _max_bytes(admin: Any, topics: list[str]) -> dict[str, int]:
     return found
 
 
-async def _group(admin: Any, connection: BrokerConnection, topic: str, *, partitions: int, group_id: str) -> GroupSurvey:
+async def _group(
+    admin: Any, connection: BrokerConnection, topic: str, *, partitions: Sequence[int], group_id: str
+) -> GroupSurvey:
     (response,) = await admin.describe_consumer_groups([group_id])
     code, _, state, _, _, members, *_ = response.groups[0]
     if code:
         raise for_code(code)
-    ends = await _ends(connection, topic, partitions)
-    committed = await admin.list_consumer_group_offsets(group_id, partitions=list(ends))
-    return GroupSurvey(
-        state=state or "Empty",
-        members=len(members),
-        committed={each.partition: at.offset for each, at in committed.items() if at.offset >= 0},
-        ends={each.partition: end for each, end in ends.items()},
-    )
-
-
-async def _ends(connection: BrokerConnection, topic: str, partitions: int) -> dict[KafkaTopicPartition, int]:
-    # Subscribed to nothing, so that it fetches nothing.
-    consumer = AIOKafkaConsumer(**connection.client_options(), group_id=None, isolation_level="read_committed")
-    await consumer.start()
-    try:
-        asked = [KafkaTopicPartition(topic, each) for each in range(partitions)]
-        ends: dict[KafkaTopicPartition, int] = await consumer.end_offsets(asked)
-        return ends
-    finally:
-        await consumer.stop()
+    lag = await measure_lag(admin, connection, group_id=group_id, topic=topic, partitions=partitions)
+    return GroupSurvey(state or "Empty", len(members), lag)

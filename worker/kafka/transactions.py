@@ -20,7 +20,7 @@ from worker.core.commit_plan import next_offsets
 from worker.core.failures import AccessRefusedError, WorkerError
 from worker.core.records import Outcome, OutgoingRecord, Record, TopicPartition
 from worker.kafka.connection import BrokerConnection
-from worker.kafka.publisher import MAX_BATCH_BYTES, publish_failure, send_and_confirm
+from worker.kafka.publisher import MAX_BATCH_BYTES, connect, publish_failure, send_and_confirm
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES
 
 _CLOSE_S = 2.0
@@ -80,7 +80,7 @@ class ExactlyOnce:
             async with asyncio.timeout(self._deadline_s), asyncio.TaskGroup() as starting:
                 for partition in partitions:
                     producer = self._producers[partition] = self._producer_of(partition)
-                    starting.create_task(producer.start())
+                    starting.create_task(connect(producer))
         except (ExceptionGroup, TimeoutError) as error:
             raise await self._failure(error.exceptions[0] if isinstance(error, ExceptionGroup) else error) from error
         try:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from worker.kafka.connection import BrokerConnection
+from worker.kafka.topics import ask_once
 
 _INTERVAL_S = 2.0
 _TIMEOUT_S = 5.0
@@ -88,15 +88,13 @@ class WorkWatch:
         return any(positions[each] < ends[each] for each in flowing)
 
     async def _is_spare(self) -> bool:
-        admin = AIOKafkaAdminClient(**self._connection.client_options(), request_timeout_ms=int(_TIMEOUT_S * 1000))
-        try:
-            await admin.start()
-            [topic] = await admin.describe_topics([self._topic])
-            if topic["error_code"] == UnknownTopicOrPartitionError.errno:
-                return False
-            [described] = await admin.describe_consumer_groups([self._group_id])
-        finally:
-            await admin.close()
+        return await ask_once(self._connection, self._ask_whether_spare, timeout_s=_TIMEOUT_S)
+
+    async def _ask_whether_spare(self, admin: Any) -> bool:
+        [topic] = await admin.describe_topics([self._topic])
+        if topic["error_code"] == UnknownTopicOrPartitionError.errno:
+            return False
+        [described] = await admin.describe_consumer_groups([self._group_id])
         [group] = described.to_object()["groups"]
         members = [each["client_id"] for each in group["members"]]
         return group["state"] == "Stable" and self._client_id in members and len(members) > len(topic["partitions"])

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from peer import label_of, message_of
+from peer import kafka_clients, label_of, message_of
 
 _IN_FLIGHT = 256
 
@@ -36,14 +35,7 @@ def _wait_for(url: str) -> None:
 
 
 async def _consume(url: str) -> None:
-    consumer = AIOKafkaConsumer(
-        os.environ["IN"],
-        bootstrap_servers=os.environ["SERVERS"],
-        group_id=os.environ["GROUP"],
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=os.environ["SERVERS"], acks="all")
+    consumer, producer = kafka_clients()
     await consumer.start()
     await producer.start()
     limits = httpx.Limits(max_connections=_IN_FLIGHT)

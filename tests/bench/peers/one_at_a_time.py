@@ -3,20 +3,12 @@
 import asyncio
 import os
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from peer import classifier, label_of, message_of
+from peer import classifier, kafka_clients, label_of, message_of
 
 
 async def main() -> None:
     classify = classifier()
-    consumer = AIOKafkaConsumer(
-        os.environ["IN"],
-        bootstrap_servers=os.environ["SERVERS"],
-        group_id=os.environ["GROUP"],
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=os.environ["SERVERS"], acks="all")
+    consumer, producer = kafka_clients()
     await consumer.start()
     await producer.start()
     async for record in consumer:

@@ -30,3 +30,18 @@ def label_of(message: dict[str, Any], scores: list[dict[str, Any]], *, partition
     emotions = [each for each in scores if each["score"] >= 0.5]
     source = {"partition": partition, "offset": offset}
     return json.dumps({"message_id": message["message_id"], "emotions": emotions, "source": source}).encode()
+
+
+def kafka_clients() -> tuple[Any, Any]:
+    """Return an aiokafka consumer of the input topic that commits when it is told to, and a producer; neither is started."""
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    servers = os.environ["SERVERS"]
+    consumer = AIOKafkaConsumer(
+        os.environ["IN"],
+        bootstrap_servers=servers,
+        group_id=os.environ["GROUP"],
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    return consumer, AIOKafkaProducer(bootstrap_servers=servers, acks="all")
