@@ -253,14 +253,15 @@ class SourceConfig(Section):
     origin: str
 
 
+Quantisation = Literal["dynamic", "static", "block32", "block64", "short_float", "short_block64", "short_int8"]
+
+
 class BundleConfig(Section):
     """What is shipped."""
 
     name: str = "rugo-tiny2"
     version: str = "1.0.0"
-    quantisation: Literal["dynamic", "static", "block32", "block64", "short_float", "short_block64", "short_int8"] = (
-        "short_int8"
-    )
+    quantisation: Quantisation = "short_int8"
     base: str = Field(description="for the card: what the weights were started from")
     data: tuple[SourceConfig, ...] = Field((), description="for the card: GoEmotions' sources and licences")
 

@@ -326,17 +326,16 @@ def _load_model(loaded: Settings) -> tuple[Any, Any]:
 
 
 def _load_inference(loaded: Settings) -> tuple[Any, Any]:
-    from worker.inference.executor import InferenceExecutor
     from worker.inference.model_bundle import load_model_bundle
-    from worker.inference.onnx_classifier import OnnxClassifier
-    from worker.inference.text_cache import TextCache
+    from worker.inference.onnx_classifier import onnx_inference
 
     bundle = load_model_bundle(loaded.model)
-    inference = InferenceExecutor(
-        OnnxClassifier(bundle, threads=loaded.inference_threads),
+    inference = onnx_inference(
+        bundle,
+        threads=loaded.inference_threads,
         max_padded_tokens=loaded.max_padded_tokens,
         max_texts=loaded.max_micro_batch,
-        cache=TextCache(model_digest=bundle.digest, max_texts=loaded.cache_texts),
+        cache_texts=loaded.cache_texts,
     )
     return bundle, inference
 

@@ -23,10 +23,8 @@ from worker.core.events import EventBuilder
 from worker.core.failures import WorkerError
 from worker.core.records import TopicPartition
 from worker.core.rejection_flood import RejectionWindow
-from worker.inference.executor import InferenceExecutor
 from worker.inference.model_bundle import load_model_bundle
-from worker.inference.onnx_classifier import OnnxClassifier
-from worker.inference.text_cache import TextCache
+from worker.inference.onnx_classifier import onnx_inference
 from worker.kafka.broker_watch import BrokerWatch
 from worker.kafka.channels import describe_channels
 from worker.kafka.committer import KafkaCommitter, committed_notes
@@ -94,11 +92,12 @@ class _Worker:
         manifest = self._bundle.manifest
         self._model = ModelInfo(name=manifest.name, version=manifest.version, digest=self._bundle.digest)
         self._tracer = self._open_tracer()
-        self._inference = InferenceExecutor(
-            OnnxClassifier(self._bundle, threads=settings.inference_threads),
+        self._inference = onnx_inference(
+            self._bundle,
+            threads=settings.inference_threads,
             max_padded_tokens=settings.max_padded_tokens,
             max_texts=settings.max_micro_batch,
-            cache=TextCache(model_digest=self._bundle.digest, max_texts=settings.cache_texts),
+            cache_texts=settings.cache_texts,
             watch=_InferenceWatch(self._metrics, self._health.progress),
         )
         self._state_reader = StateReader(
@@ -108,6 +107,7 @@ class _Worker:
             consumer=lambda: self._subscriber.consumer,
             deadline_s=settings.broker_deadline_s,
             max_disorder=max(_LEAST_DISORDER, 4 * settings.max_poll_records),
+            now=self._now,
         )
         self._broker = self._build_broker(client_id)
         pipeline = self._build_pipeline(policy)
@@ -201,10 +201,13 @@ class _Worker:
             flood=self._flood,
             delivery=self._delivery,
             metrics=self._metrics,
-            now=lambda: datetime.now(UTC),
+            now=self._now,
             drift=self._watch_drift(),
             tracer=self._tracer,
         )
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC)
 
     def _build_delivery(self, client_id: str) -> AtLeastOnce | ExactlyOnce:
         settings = self._settings

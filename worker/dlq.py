@@ -66,7 +66,7 @@ async def list_letters(
     check_reasons(reasons)
     since_ms = None if since is None else int(parse_since(since, now=now).timestamp() * 1000)
     counts: Counter[str] = Counter()
-    newest: list[tuple[int, int, dict[str, Any]]] = []
+    newest: list[tuple[int, int, DeadLetter]] = []
     async with where.open() as opened:
         with _progress() as bar:
             task = bar.add_task("reading dead letters", total=opened.size)
@@ -74,11 +74,10 @@ async def list_letters(
                 bar.advance(task)
                 if _is_meant(letter, reasons) and not (is_pending and opened.was_redriven(letter)):
                     counts[letter.reason] += 1
-                    row = _row(letter, was_redriven=opened.was_redriven(letter), with_text=with_text)
-                    heappush(newest, (letter.record.timestamp_ms, counts.total(), row))
+                    heappush(newest, (letter.record.timestamp_ms, counts.total(), letter))
                     if len(newest) > limit:
                         heappop(newest)
-    rows = [row for _, _, row in sorted(newest)]
+        rows = [_row(each, was_redriven=opened.was_redriven(each), with_text=with_text) for _, _, each in sorted(newest)]
     if as_json:
         for row in rows:
             sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -133,6 +133,7 @@ class Pipeline:
         metrics, confirmed_at_s = self._metrics, self._now().timestamp()
         metrics.poll_records.observe(len(poll.records))
         metrics.remembered_chats.set(len(self._states))
+        metrics.crowded_out_chats.inc(self._states.take_crowded_out())
         for scored, outcome in zip(poll.scored, outcomes, strict=True):
             if outcome.record.topic_partition in lost:
                 continue

@@ -147,7 +147,13 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel("Cores used", {"{{instance}}": "rate(process_cpu_seconds_total{$w}[$__rate_interval])"}),
         Panel("Memory", {"{{instance}}": "process_resident_memory_bytes{$w}"}, unit="bytes"),
-        Panel("Chats remembered", {"{{instance}}": "rugo_remembered_chats{$w}"}),
+        Panel(
+            "Chats remembered, and forgotten too early",
+            {
+                "{{instance}}": "rugo_remembered_chats{$w}",
+                "{{instance}} forgotten": "increase(rugo_crowded_out_chats_total{$w}[15m])",
+            },
+        ),
         Panel(
             "Models",
             {"{{instance}}: {{name}} {{version}} {{digest}}": "rugo_model_info{$w}"},

@@ -77,6 +77,7 @@ async def _restore(stage: Stage, labels: int) -> tuple[float, float]:
         consumer=lambda: _Group(labels),
         deadline_s=60.0,
         max_disorder=4096,
+        now=lambda: datetime.now(UTC),
     )
     started_s, started_cpu_s = time.perf_counter(), time.process_time()
     await reader.restore([TopicPartition(stage.names.input, each) for each in range(PARTITIONS)])

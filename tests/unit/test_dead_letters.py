@@ -137,3 +137,9 @@ def test_a_note_that_no_broker_would_store_is_refused_with_the_way_out():
 def test_a_note_of_somebody_else_is_refused(note):
     with pytest.raises(DeadLetterError, match="--group"):
         Redriven.from_note(5, note)
+
+
+def test_what_retention_has_removed_costs_nothing_and_counts_as_sent_back():
+    redriven = Redriven(3).including([5, 50_000_000, 50_000_002]).from_offset(50_000_000)
+    assert (redriven.next_offset, redriven.later) == (50_000_001, frozenset({50_000_002}))
+    assert redriven.from_offset(7) == redriven

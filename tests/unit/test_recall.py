@@ -230,7 +230,8 @@ def test_chats_that_had_to_go_before_their_time_are_counted():
     messages = scored_messages([plain("m1", chat="a"), plain("m1", chat="b"), plain("m1", chat="a", pause_s=60.0)])
     states = EscalationStates(POLICY, max_chats=1)
     judge_all(states, messages)
-    assert states.crowded_out == 1
+    assert states.take_crowded_out() == 1
+    assert states.take_crowded_out() == 0
 
 
 def test_long_partitions_take_bounded_memory_while_they_are_read_back():

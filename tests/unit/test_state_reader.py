@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from aiokafka.errors import IllegalStateError, NodeNotReadyError
 
@@ -26,6 +28,7 @@ def make_reader(port, *, consumer=Group, deadline_s=1.0):
         consumer=consumer,
         deadline_s=deadline_s,
         max_disorder=16,
+        now=lambda: datetime.now(UTC),
     )
 
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from transformers import BertConfig, BertForSequenceClassification
 
 from training.config import ConfigError
+from training.export import parity
 from training.export.compare import comparison_table
 from training.export.parity import (
     Parity,
@@ -25,6 +26,7 @@ from training.export.parity import (
 from training.export.quantise import int8_rows, quantise_blocks, quantise_dynamic, quantise_embeddings
 from training.export.short_graph import export_short
 from training.export.token_int8 import int8_columns, quantise_tokens
+from worker.settings import Settings
 
 VOCABULARY, WIDTH = 600, 32
 
@@ -179,3 +181,8 @@ def test_products_of_two_neighbours_fit_into_16_bits_and_weights_are_within_half
     assert np.maximum(pairs, 0).sum(1).max() <= 32_767
     assert np.minimum(pairs, 0).sum(1).min() >= -32_768
     assert (np.abs(weights * scales - matrix) <= scales * 0.501 + 1e-6).all()
+
+
+def test_exports_are_compared_in_the_micro_batches_that_the_worker_makes():
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    assert (defaults["max_padded_tokens"], defaults["max_micro_batch"]) == (parity._MAX_PADDED_TOKENS, parity._MAX_TEXTS)

@@ -1,29 +1,22 @@
 """How often the finished model gives each label to support messages: what the worker measures drift against."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from training.evaluation.saved_logits import read_scored, saved_splits
+from worker.core.drift import LabelBaseline, LabelCounts, baseline_of
 from worker.core.labels import GOEMOTIONS_LABELS
 
-_DECIMALS = 6
 
-
-def label_baseline(predicted: Path, thresholds: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Return the manifest's `baseline`: shares of the labels given to the corpora's tuning parts, or to validation without any.
+def label_baseline(predicted: Path, thresholds: npt.NDArray[np.float64]) -> LabelBaseline:
+    """Return the manifest's `baseline`: labels given to the corpora's tuning parts, or to validation where there are none.
 
     Tuning parts, since training never saw them, so that the model is no surer of them than of others, and since validation is
     Reddit.
     """
     parts = [f"{name}_tuning" for name in saved_splits(predicted, suffix="tuning")] or ["validation"]
     given = np.concatenate([read_scored(predicted, part).probabilities >= thresholds for part in parts])
-    shares = np.round(given.mean(0), _DECIMALS).tolist()
-    return {
-        "source": ", ".join(parts),
-        "messages": len(given),
-        "shares": dict(zip(GOEMOTIONS_LABELS, shares, strict=True)),
-        "unlabelled": round(float((~given.any(1)).mean()), _DECIMALS),
-    }
+    counts = dict(zip(GOEMOTIONS_LABELS, given.sum(0).tolist(), strict=True))
+    return baseline_of(LabelCounts(len(given), counts, int((~given.any(1)).sum())), source=", ".join(parts))

@@ -18,7 +18,6 @@ from training.evaluation.report import METRICS_NAME, REPORT_FILES
 from training.export.card import REPORT_FOLDER, Example, render_card
 from training.thresholds.calibrate import read_calibration
 from training.thresholds.choose import read_thresholds
-from worker.core.drift import LabelBaseline
 from worker.core.labels import GOEMOTIONS_LABELS, tone_of
 from worker.inference.model_bundle import (
     MANIFEST_NAME,
@@ -101,7 +100,7 @@ def _manifest(config: TrainingConfig, sources: BundleSources, *, output: Path) -
         activation="sigmoid",
         thresholds=scores["thresholds"]["thresholds"],
         calibration=_calibration(sources.calibrated),
-        baseline=LabelBaseline.model_validate(label_baseline(sources.predicted, read_thresholds(sources.chosen))),
+        baseline=label_baseline(sources.predicted, read_thresholds(sources.chosen)),
         max_tokens=config.model.max_tokens,
         pad_token_id=architecture["pad_token_id"],
         files={name: file_digest(output / name) for name in files},

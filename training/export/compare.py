@@ -4,13 +4,13 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from training.config import ConfigError
+from training.config import ConfigError, Quantisation
 from training.evaluation.saved_logits import read_logits
 from training.export.onnx_export import export_onnx, load_for_export
 from training.export.parity import (
@@ -30,8 +30,7 @@ from training.finetune.prepared import read_split
 from worker.inference.model_bundle import ONNX_NAME
 
 FLOAT_NAME, SHORT_NAME, PARITY_NAME, COMPARISON_NAME = "float.onnx", "short.onnx", "parity.json", "comparison.md"
-WHOLE_WAYS = ("dynamic", "static", "block32", "block64")
-WAYS = (*WHOLE_WAYS, "short_float", "short_block64", "short_int8")
+WAYS: tuple[Quantisation, ...] = get_args(Quantisation)
 YARDSTICK = "dynamic"
 MIN_AGREEMENT = 0.995
 MAX_BATCH_DEPENDENCE = 0.001
@@ -52,7 +51,7 @@ class Trained:
     seed: int
 
 
-def export(trained: Trained, *, way: str, output: Path, threads: int) -> dict[str, Any]:
+def export(trained: Trained, *, way: Quantisation, output: Path, threads: int) -> dict[str, Any]:
     """Write model.onnx in the given way, and its parity with torch on the test split.
 
     Raises `ConfigError` where fewer than 99.5 % of the labels agree, where a probability depends on the batch, or where the
@@ -62,7 +61,7 @@ def export(trained: Trained, *, way: str, output: Path, threads: int) -> dict[st
     exporter.export(output / ONNX_NAME, way=way)
     rows = _test_rows(trained, pad_id=exporter.pad_id)
     found: dict[str, Any] = {"way": way}
-    if way not in WHOLE_WAYS:
+    if way.startswith("short"):
         found["float_difference"] = exporter.check_short(rows)
     parity = compare_with_torch(output / ONNX_NAME, rows, threads=threads, seed=trained.seed)
     found |= parity.rounded()
@@ -80,8 +79,9 @@ def compare_exports(trained: Trained, *, output: Path, threads: int) -> str:
     """Export in every way and return the table, also written to comparison.md."""
     output.mkdir(parents=True, exist_ok=True)
     exporter = _Exporter(trained, output, load_for_export(trained.model))
-    paths = {"float32": exporter.whole(), **{way: output / f"{way}.onnx" for way in WAYS}}
+    paths = {"float32": exporter.whole()}
     for way in WAYS:
+        paths[way] = output / f"{way}.onnx"
         exporter.export(paths[way], way=way)
     rows = _test_rows(trained, pad_id=exporter.pad_id)
     measured = {
@@ -118,7 +118,7 @@ class _Exporter:
             self._written.add(SHORT_NAME)
         return path
 
-    def export(self, target: Path, *, way: str) -> None:
+    def export(self, target: Path, *, way: Quantisation) -> None:
         """Write the graph of one of `WAYS`."""
         if way == "dynamic":
             quantise_dynamic(self.whole(), target)
@@ -130,10 +130,8 @@ class _Exporter:
             shutil.copyfile(self.short(), target)
         elif way == "short_block64":
             quantise_blocks(self.short(), target, block_size=64)
-        elif way == "short_int8":
-            quantise_tokens(self.short(), target, calibration=self._calibration())
         else:
-            raise ConfigError(f"bundle.quantisation {way!r} is not known; choose one of {', '.join(WAYS)}")
+            quantise_tokens(self.short(), target, calibration=self._calibration())
 
     def check_short(self, rows: ParityRows) -> float:
         """Return by how much a logit of the short graph in float32 differs from torch's at most, as a share of the largest.

@@ -51,7 +51,9 @@ class EmotionEvent(_Event):
     operator_id: str | None
     emotions: tuple[Emotion, ...] = Field(description="labels at or above their thresholds, likeliest first; may be empty")
     tone: Literal["negative", "positive", "mixed", "ambiguous", "neutral"]
-    negativity: Probability = Field(description="how strongly the counted negative emotions speak; 0.5 is exactly a threshold")
+    negativity: Probability = Field(
+        description="how strongly the counted negative emotions speak; 0.5 is a threshold, before the weights"
+    )
     model: ModelInfo
     sent_at: AwareDatetime
     classified_at: AwareDatetime

@@ -72,6 +72,10 @@ class Redriven:
             next_offset += 1
         return Redriven(next_offset, frozenset(each for each in later if each >= next_offset))
 
+    def from_offset(self, first: int) -> "Redriven":
+        """Return what holds where the topic begins at `first`: what retention has removed needs no remembering."""
+        return self if first <= self.next_offset else Redriven(first, self.later).including(())
+
     def note(self) -> str:
         """Return `later` as the text that is stored with the committed offset. Raises `DeadLetterError` when it is too long."""
         if not self.later:

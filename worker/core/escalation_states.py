@@ -11,13 +11,13 @@ class EscalationStates:
     - A poll's changes become lasting only by `keep`, once its events are confirmed; until then `discard` undoes them.
     - A chat belongs to its input partition (any hashable): when the partition is revoked, its chats are forgotten; who
       is assigned it next brings them back by `restore`.
-    - Beyond `max_chats` the chats that were silent longest are forgotten, even within the policy's horizon: `crowded_out`
-      counts those.
+    - Beyond `max_chats` the chats that were silent longest are forgotten, even within the policy's horizon:
+      `take_crowded_out` counts those.
     """
 
     def __init__(self, policy: EscalationPolicy, *, max_chats: int) -> None:
         self.policy = policy
-        self.crowded_out = 0
+        self._crowded_out = 0
         self._max_chats = max_chats
         self._settled: dict[tuple[Hashable, str], ChatState] = {}
         self._in_progress: dict[tuple[Hashable, str], ChatState] = {}
@@ -36,6 +36,11 @@ class EscalationStates:
         """Make the poll's changes lasting."""
         self._settle(self._in_progress)
         self._in_progress = {}
+
+    def take_crowded_out(self) -> int:
+        """Return how many chats were forgotten within the policy's horizon since this was last asked."""
+        count, self._crowded_out = self._crowded_out, 0
+        return count
 
     def discard(self) -> None:
         """Undo the poll's changes."""
@@ -59,4 +64,4 @@ class EscalationStates:
             newest_s = max(newest_s, state.facts.heard_at_s)
         while len(self._settled) > self._max_chats:
             longest_silent = self._settled.pop(next(iter(self._settled)))
-            self.crowded_out += newest_s - longest_silent.facts.heard_at_s <= self.policy.horizon_s
+            self._crowded_out += newest_s - longest_silent.facts.heard_at_s <= self.policy.horizon_s

@@ -120,7 +120,7 @@ class Scorer:
         if not self._counted:
             return np.zeros(len(published))
         probabilities = published[:, self._counted]
-        rescaled = rescale_to_threshold(probabilities, np.broadcast_to(self._at[self._counted], probabilities.shape))
+        rescaled = rescale_to_threshold(probabilities, self._at[self._counted])
         highest = np.clip((self._column_weights * rescaled).max(axis=1), 0.0, 1.0)
         return np.round(highest, PROBABILITY_DECIMALS)
 

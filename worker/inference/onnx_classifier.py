@@ -9,7 +9,9 @@ import onnxruntime as ort
 from worker.core.failures import ModelBundleError
 from worker.inference.classifier import TokenizedText
 from worker.inference.cores import available_cores
+from worker.inference.executor import InferenceExecutor, InferenceWatch
 from worker.inference.model_bundle import ONNX_NAME, TOKENIZER_NAME, ModelBundle
+from worker.inference.text_cache import TextCache
 from worker.inference.tokenizer import BundleTokenizer, pad_token_ids
 
 
@@ -45,3 +47,22 @@ class OnnxClassifier:
         token_ids, attention_mask = pad_token_ids(tokenized, pad_token_id=self._pad_token_id)
         (logits,) = self._session.run(["logits"], {"input_ids": token_ids, "attention_mask": attention_mask})
         return np.asarray(logits, dtype=np.float32)
+
+
+def onnx_inference(
+    bundle: ModelBundle,
+    *,
+    threads: int,
+    max_padded_tokens: int,
+    max_texts: int,
+    cache_texts: int,
+    watch: InferenceWatch | None = None,
+) -> InferenceExecutor:
+    """Return the bundle's classifier with a thread and a cache of its own; 0 turns the cache off."""
+    return InferenceExecutor(
+        OnnxClassifier(bundle, threads=threads),
+        max_padded_tokens=max_padded_tokens,
+        max_texts=max_texts,
+        cache=TextCache(model_digest=bundle.digest, max_texts=cache_texts),
+        watch=watch,
+    )

@@ -83,8 +83,7 @@ class DeadLetterTopic:
             known = (
                 Redriven.from_note(stored.offset, stored.metadata) if stored is not None and stored.offset >= 0 else Redriven()
             )
-            # What the topic's retention has removed needs no remembering.
-            self._redriven[each] = known.including(range(known.next_offset, self._first[each]))
+            self._redriven[each] = known.from_offset(self._first[each])
 
     def was_redriven(self, letter: DeadLetter) -> bool:
         """Return whether the dead letter was sent back already."""
@@ -186,7 +185,7 @@ async def send_back(
 ) -> None:
     """Publish the records, and remember each few hundred once the broker has confirmed them.
 
-    Raises `PublishRefusedError` or `BrokerUnavailableError`; what was remembered until then is not sent twice.
+    Raises `PublishRefusedError`, or whatever else stops the client; what was remembered until then is not sent twice.
     """
     producer = AIOKafkaProducer(**connection.client_options(), acks="all", request_timeout_ms=int(deadline_s * 1000))
     try:

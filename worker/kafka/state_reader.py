@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -48,7 +49,7 @@ class StateReader:
         consumer: Callable[[], Any],
         deadline_s: float,
         max_disorder: int,
-        now_s: Callable[[], float] = time.time,
+        now: Callable[[], datetime],
     ) -> None:
         self._connection = connection
         self._names = names
@@ -56,7 +57,7 @@ class StateReader:
         self._consumer = consumer
         self._deadline_s = deadline_s
         self._max_disorder = max_disorder
-        self._now_s = now_s
+        self._now = now
 
     async def restore(self, partitions: Collection[TopicPartition]) -> None:
         """Restore the states of partitions that are assigned and paused.
@@ -144,7 +145,7 @@ class StateReader:
         self, reader: Any, next_offsets: Mapping[TopicPartition, int], *, emotions_partitions: int
     ) -> dict[KafkaTopicPartition, int]:
         """Return since when, in milliseconds, each partition of the emotions topic has to be read."""
-        now_ms = int(self._now_s() * 1000)
+        now_ms = int(self._now().timestamp() * 1000)
         resumes_ms = await _next_timestamps(reader, next_offsets)
         back_ms = int((self._states.policy.horizon_s + CLOCK_MARGIN_S) * 1000)
         starts: dict[KafkaTopicPartition, int] = {}

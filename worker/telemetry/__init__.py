@@ -1,1 +1,1 @@
-"""What the worker says about itself: logs, metrics, health. Never a message's text."""
+"""What the worker says about itself: logs, metrics, traces, drift, health. Never a message's text."""

@@ -62,6 +62,9 @@ class Metrics:
         self.tones = self._add(Counter, "rugo_tones", "Messages by tone, of all authors", "tone")
         self.escalations = self._add(Counter, "rugo_escalations", "Escalations published and confirmed", "reason")
         self.remembered_chats = self._add(Gauge, "rugo_remembered_chats", "Chats that the escalation policy remembers")
+        self.crowded_out_chats = self._add(
+            Counter, "rugo_crowded_out_chats", "Chats forgotten too early, as RUGO_MAX_REMEMBERED_CHATS are remembered"
+        )
         _start_at_zero(self.labels, GOEMOTIONS_LABELS)
         _start_at_zero(self.tones, get_args(Tone))
         _start_at_zero(self.escalations, get_args(EscalationReason))
