@@ -43,14 +43,14 @@ class BoardStand:
 
 
 @contextmanager
-def board_stand(*, shows_texts: bool = False, source: str = "live", port: int = 0) -> Iterator[BoardStand]:
+def board_stand(*, shows_texts: bool = False, port: int = 0) -> Iterator[BoardStand]:
     """Run a board for as long as the context lasts."""
     ready: list[BoardStand] = []
     begun, over = threading.Event(), threading.Event()
 
     def sources(feed: BoardFeed) -> Iterable[Coroutine[Any, Any, None]]:
         async def until_over() -> None:
-            feed.tell(source)
+            feed.tell("live")
             loop = asyncio.get_running_loop()
             ready.append(BoardStand(f"http://127.0.0.1:{listener.getsockname()[1]}/", loop, feed))
             begun.set()
@@ -81,7 +81,6 @@ def heard(
     operator: str | None = "op-anna",
     ago_s: float = 0.0,
     latency_s: float = 0.2,
-    event_id: str | None = None,
     now_s: float | None = None,
 ) -> EmotionEvent:
     """Return an emotion event sent `ago_s` before `now_s` (by default: now)."""
@@ -89,7 +88,7 @@ def heard(
     sent_s = (time.time() if now_s is None else now_s) - ago_s
     return EmotionEvent.model_validate(
         {
-            "event_id": event_id or f"emotion:chat.messages-0-{number}",
+            "event_id": f"emotion:chat.messages-0-{number}",
             "message_id": f"m-{number}",
             "chat_id": chat,
             "author": author,
@@ -113,7 +112,6 @@ def raised(
     operator: str | None = "op-anna",
     reason: str = "severe_message",
     ago_s: float = 0.0,
-    event_id: str | None = None,
     now_s: float | None = None,
 ) -> EscalationEvent:
     """Return an escalation whose only evidence was sent `ago_s` before `now_s` (by default: now)."""
@@ -123,7 +121,7 @@ def raised(
     evidence = {"message_id": f"m-{number}", "emotions": emotions, "negativity": severity, "sent_at": sent_at}
     return EscalationEvent.model_validate(
         {
-            "event_id": event_id or f"escalation:chat.messages-0-{number}",
+            "event_id": f"escalation:chat.messages-0-{number}",
             "chat_id": chat,
             "operator_id": operator,
             "reason": reason,

@@ -24,7 +24,7 @@ def escalate(state, chat, *, ago_s, severity=0.9, **more):
 
 
 def picture(state, now_s=NOW_S):
-    return picture_of(state, now_s, source=Source("live", NOW_S), lag=None, shows_texts=False)
+    return picture_of(state, now_s, source=Source("live", NOW_S), lag=None)
 
 
 def order(state, now_s=NOW_S):

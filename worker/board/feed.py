@@ -72,4 +72,4 @@ class BoardFeed:
             self.state.read(decoded.message)
 
     def _picture(self) -> Picture:
-        return picture_of(self.state, self._now(), source=self._source, lag=self.lag, shows_texts=self._shows_texts)
+        return picture_of(self.state, self._now(), source=self._source, lag=self.lag)

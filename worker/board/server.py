@@ -58,7 +58,7 @@ class Show:
         changed.set()
 
 
-def board_app(show: Show, *, host: str, max_viewers: int = MAX_VIEWERS) -> Starlette:
+def board_app(show: Show, *, host: str) -> Starlette:
     """Return the ASGI application that shows `show` on a server that listens on `host`."""
     page = _PAGE.read_text(encoding="utf-8")
     headers = _headers(page)
@@ -67,7 +67,7 @@ def board_app(show: Show, *, host: str, max_viewers: int = MAX_VIEWERS) -> Starl
         return HTMLResponse(page, headers=headers)
 
     async def answer_events(request: Request) -> Response:
-        events = _events(show, Viewer(request.query_params.get("q", "")), max_viewers=max_viewers)
+        events = _events(show, Viewer(request.query_params.get("q", "")))
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     return Starlette(
@@ -76,9 +76,9 @@ def board_app(show: Show, *, host: str, max_viewers: int = MAX_VIEWERS) -> Starl
     )
 
 
-async def _events(show: Show, viewer: Viewer, *, max_viewers: int) -> AsyncIterator[str]:
-    if show.viewers >= max_viewers:
-        yield f"retry: {_BUSY_RETRY_MS}\nevent: busy\ndata: {max_viewers}\n\n"
+async def _events(show: Show, viewer: Viewer) -> AsyncIterator[str]:
+    if show.viewers >= MAX_VIEWERS:
+        yield f"retry: {_BUSY_RETRY_MS}\nevent: busy\ndata: {MAX_VIEWERS}\n\n"
         return
     show.viewers += 1
     try:

@@ -58,8 +58,6 @@ class Chat:
     chat_id: str
     takeovers: list[Takeover] = field(default_factory=list)  # oldest first
     last_s: float = 0.0
-    messages: int = 0
-    tone: str = "neutral"
     emotions: tuple[str, ...] = ()
     course: Course = field(default_factory=Course)
     points: deque[Point] = field(default_factory=lambda: deque(maxlen=POINTS_A_CHAT))
@@ -114,11 +112,10 @@ class BoardState:
         is_client = event.author == "client"
         self.rates.count(event.tone if is_client else None, labelled_s=labelled_s, latency_s=labelled_s - sent_s, now_s=now_s)
         chat, at_s = self._chat(event.chat_id), min(sent_s, labelled_s)
-        chat.messages += 1
         _note_operator(chat, event.operator_id, at_s)
         if is_client:
             if not chat.points or at_s >= chat.points[-1].at_s:
-                chat.tone, chat.emotions = event.tone, tuple(each.label for each in event.emotions)
+                chat.emotions = tuple(each.label for each in event.emotions)
             chat.points.append(Point(at_s, event.negativity, event.tone))
             _follow(chat, Message(at_s, event.negativity))
         chat.last_s = max(chat.last_s, at_s)

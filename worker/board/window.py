@@ -38,7 +38,7 @@ class Picture:
     summary: Mapping[str, Any]
 
 
-def picture_of(state: BoardState, now_s: float, *, source: Source, lag: int | None, shows_texts: bool) -> Picture:
+def picture_of(state: BoardState, now_s: float, *, source: Source, lag: int | None) -> Picture:
     """Return the board at `now_s`."""
     state.settle(now_s)
     chats, in_trouble = state.ranked(now_s)
@@ -55,7 +55,6 @@ def picture_of(state: BoardState, now_s: float, *, source: Source, lag: int | No
         "p50": _rounded(rates.latency_p50_s),
         "p95": _rounded(rates.latency_p95_s),
         "lag": lag,
-        "texts": shows_texts,
     }
     return Picture(now_s, chats, escalations, summary)
 
@@ -127,10 +126,8 @@ def _row(placed: tuple[Chat, float | None, Level]) -> dict[str, Any]:
         "since": _ms(since_s),
         "last": _ms(chat.last_s),
         "reason": waiting.reason if waiting else None,
-        "severity": round(waiting.severity, 2) if waiting else None,
-        "tone": chat.tone,
         "emotions": chat.emotions,
-        "points": [(_ms(each.at_s), round(each.negativity, 2), each.tone) for each in chat.points],
+        "points": [(round(each.negativity, 2), each.tone) for each in chat.points],
         "texts": list(chat.texts),
     }
 
@@ -142,7 +139,6 @@ def _escalation(each: Escalation) -> dict[str, Any]:
         "operator": each.operator_id,
         "at": _ms(each.at_s),
         "reason": each.reason,
-        "severity": round(each.severity, 2),
         "emotions": each.emotions,
         "outcome": each.outcome,
         "settled": _ms(each.settled_s),
