@@ -111,7 +111,7 @@ ROWS: dict[str, list[Panel]] = {
                 "commits lost": "sum(increase(rugo_commits_lost_total{$w}[15m]))",
             },
         ),
-        Panel("Partitions by worker", {"{{instance}}": "rugo_assigned_partitions{$w}"}, is_stacked=False),
+        Panel("Partitions by worker", {"{{instance}}": "rugo_assigned_partitions{$w}"}),
     ],
     "The work": [
         Panel(
