@@ -163,25 +163,26 @@ class EmbeddedCluster:
         return OutputRecord("emotions", topic, value, (value["source"]["partition"], value["source"]["offset"]))
 
 
-class _WorkerProcess:
-    """The real worker, started as its users start it."""
+class _Process:
+    """The real worker or the real board, started as its users start it; `name` is what sentences call it."""
 
-    def __init__(self, process: "subprocess.Popen[Any]", log_path: Path) -> None:
+    def __init__(self, name: str, process: "subprocess.Popen[Any]", *, log_path: Path) -> None:
+        self._name = name
         self._process = process
         self._log_path = log_path
 
     def check(self) -> None:
         """Raise `WorkerError` if the process has ended."""
         if self._process.poll() is not None:
-            raise self.failure(f"the worker ended with exit code {self._process.returncode}")
+            raise self.failure(f"the {self._name} ended with exit code {self._process.returncode}")
 
     def failure(self, sentence: str) -> WorkerError:
-        """Return a failure that carries the end of the worker's log."""
+        """Return a failure that carries the end of the process' log."""
         tail = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
         return WorkerError("\n".join([f"{sentence}. Its last words:", *tail]))
 
     def stop(self) -> None:
-        """Ask the worker to stop, which lets it finish and commit what it has begun."""
+        """Ask the process to stop, which lets a worker finish and commit what it has begun; kill one that takes too long."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -192,7 +193,7 @@ class _WorkerProcess:
 
 
 @contextmanager
-def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_WorkerProcess]:
+def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_Process]:
     overrides = {
         "RUGO_BOOTSTRAP_SERVERS": bootstrap_servers,
         "RUGO_HTTP_PORT": "0",
@@ -204,7 +205,7 @@ def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_Work
         process = subprocess.Popen(  # our own module, no shell
             [sys.executable, "-m", "worker", "run"], env={**os.environ, **overrides}, stdout=log, stderr=log
         )
-        worker = _WorkerProcess(process, log_path)
+        worker = _Process("worker", process, log_path=log_path)
         try:
             yield worker
         finally:
@@ -221,12 +222,12 @@ def _board_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[None]:
             stderr=log,
             text=True,
         )
-        board = _WorkerProcess(process, log_path)
+        board = _Process("board", process, log_path=log_path)
         try:
             announcement = process.stdout.readline() if process.stdout else ""
             if not announcement:
                 process.wait(_STOP_DEADLINE_S)
-                raise board.failure(f"the board ended with exit code {process.returncode}")
+                board.check()
             sys.stdout.write(f"{announcement.rstrip()}   (Ctrl-C ends the demo)\n")
             sys.stdout.flush()
             _open_in_browser(announcement.split()[-1])
@@ -244,7 +245,7 @@ def _open_in_browser(url: str) -> None:
 class _Journey:
     """Publishes lines no further ahead than the cluster can keep, and shows what comes out."""
 
-    def __init__(self, cluster: EmbeddedCluster, worker: _WorkerProcess, *, view: View, rate: float) -> None:
+    def __init__(self, cluster: EmbeddedCluster, worker: _Process, *, view: View, rate: float) -> None:
         self.summary = DemoSummary()
         self._cluster = cluster
         self._worker = worker

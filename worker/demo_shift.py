@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from worker.kafka.demo_producer import lines_with_keys
+from worker.kafka.demo_producer import key_of, lines_with_keys
 
 _ANSWER_AFTER_S = (15, 45, 25, 70)  # in turn
 _UNANSWERED_EVERY = 7  # some wait for somebody who never comes
@@ -57,7 +57,7 @@ class Shift:
                 "operator_id": others[len(chat_id) % len(others)],
                 "sent_at": _now(),
             }
-            yield json.dumps(message, ensure_ascii=False).encode(), chat_id.encode()
+            yield _line(message)
 
 
 def _anew(value: bytes, key: bytes | None, *, number: int) -> Line:
@@ -68,7 +68,12 @@ def _anew(value: bytes, key: bytes | None, *, number: int) -> Line:
     message["sent_at"] = _now()
     if number and isinstance(message.get("message_id"), str):
         message |= {"chat_id": f"{message['chat_id']}-{number + 1}", "message_id": f"{message['message_id']}-{number + 1}"}
-    return json.dumps(message, ensure_ascii=False).encode(), message["chat_id"].encode("utf-8", "replace")
+    return _line(message)
+
+
+def _line(message: dict[str, Any]) -> Line:
+    value = json.dumps(message, ensure_ascii=False).encode()
+    return value, key_of(value)
 
 
 def _now() -> str:
