@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.support.worker_variables import settings_from
+
 REPOSITORY = Path(__file__).parents[2]
 Compose = dict[str, Any]
 Check = Callable[[Compose], Iterator[str]]
@@ -45,18 +47,9 @@ def dependency_problems(compose: Compose) -> Iterator[str]:
 
 
 def setting_problems(compose: Compose) -> Iterator[str]:
-    from worker.core.failures import ConfigurationError
-    from worker.settings import load_settings, unknown_variables
-
     for name, service in compose["services"].items():
-        variables = {key: value for key, value in service.get("environment", {}).items() if key.startswith("RUGO_")}
-        unknown = unknown_variables(variables)
-        yield from (f"{name}: {variable} is no setting" for variable in unknown)
-        known = {key.removeprefix("RUGO_").lower(): value for key, value in variables.items() if key not in unknown}
-        try:
-            load_settings(**known)
-        except ConfigurationError as error:
-            yield f"{name}: {error}"
+        _, said = settings_from(service.get("environment", {}))
+        yield from (f"{name}: {each}" for each in said)
 
 
 def image_problems(compose: Compose) -> Iterator[str]:
@@ -225,7 +218,6 @@ def test_every_command_of_the_worker_exists(compose: Compose) -> None:
 
 
 def test_the_worker_has_time_to_stop(compose: Compose) -> None:
-    from worker.settings import load_settings
-
-    grace = compose["services"]["worker"]["stop_grace_period"]
-    assert int(grace.removesuffix("s")) > load_settings().stop_deadline_s
+    worker = compose["services"]["worker"]
+    settings, _ = settings_from(worker["environment"])
+    assert int(worker["stop_grace_period"].removesuffix("s")) > settings.stop_deadline_s

@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.support.worker_variables import settings_from
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -106,11 +108,8 @@ def test_it_starts_stops_and_tells_its_health_as_documented() -> None:
 
 
 def test_its_settings_are_known_and_its_weights_are_where_they_say() -> None:
-    from worker.settings import load_settings, unknown_variables
-
-    set_here = {key: value for key, value in environment(RUNTIME).items() if key.startswith("RUGO_")}
-    assert unknown_variables(set_here) == {}
-    settings = load_settings(**{key.removeprefix("RUGO_").lower(): value for key, value in set_here.items()})
+    settings, said = settings_from(environment(RUNTIME))
+    assert said == []
     assert settings.http_host == "0.0.0.0"  # noqa: S104
     assert str(settings.http_port) in values(RUNTIME, "EXPOSE")
     folder = PurePosixPath(values(RUNTIME, "WORKDIR")[0])
