@@ -141,7 +141,9 @@ def test_panels_ask_the_data_source_that_is_provisioned() -> None:
         for target in panel.get("targets", []):
             assert (target["datasource"]["uid"], target["datasource"]["type"]) == (source["uid"], source["type"])
         assert len({target["refId"] for target in panel.get("targets", [])}) == len(panel.get("targets", []))
-    assert source["url"] == "http://prometheus:9090"
+    services = load(REPOSITORY / "docker-compose.yml")["services"]
+    ((name, prometheus),) = [each for each in services.items() if each[1]["image"].startswith("prom/prometheus:")]
+    assert source["url"] == f"http://{name}:{prometheus['ports'][0].rpartition(':')[2]}"
 
 
 def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:
