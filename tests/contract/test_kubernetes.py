@@ -1,6 +1,7 @@
 """The Kubernetes manifests obey the API's schemas, and what they say of each other and of the worker holds together."""
 
 import copy
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from worker.core.failures import ConfigurationError
-from worker.settings import Settings, load_settings, unknown_variables
+from tests.support.worker_variables import settings_from
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 KUBERNETES = "1.35"
@@ -91,6 +91,43 @@ SCALED_OBJECT = {
     },
 }
 
+# From the Prometheus operator's reference of PodMonitor: of its fields those that a worker could need, and their types.
+POD_MONITOR = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "monitoring.coreos.com/v1"},
+        "spec": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["selector", "podMetricsEndpoints"],
+            "properties": {
+                "jobLabel": _TEXT,
+                "podTargetLabels": {"type": "array", "items": _TEXT},
+                "selector": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["matchLabels"],
+                    "properties": {"matchLabels": {"type": "object", "minProperties": 1, "additionalProperties": _TEXT}},
+                },
+                "podMetricsEndpoints": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["port"],
+                        "properties": dict.fromkeys(("port", "path", "scheme"), _TEXT)
+                        | {"interval": {"type": "string", "pattern": r"^\d+(ms|s|m|h)$"}},
+                    },
+                },
+            },
+        },
+    },
+}
+CUSTOM = {"ScaledObject": SCALED_OBJECT, "PodMonitor": POD_MONITOR}
+NEEDS_AN_OPERATOR = {"podmonitor.yaml"}  # listed, but commented out
+
 
 def manifests() -> dict[str, Manifest]:
     paths = [path for path in sorted(FOLDER.glob("*.yaml")) if path.name != "kustomization.yaml"]
@@ -99,15 +136,15 @@ def manifests() -> dict[str, Manifest]:
 
 
 def problems(found: dict[str, Manifest]) -> list[str]:
-    return [*_schema_problems(found), *_worker_problems(found), *_reference_problems(found)]
+    return [*_schema_problems(found), *_worker_problems(found), *_reference_problems(found), *_monitor_problems(found)]
 
 
 def _schema_problems(found: dict[str, Manifest]) -> list[str]:
     said = []
     for name, manifest in found.items():
         try:
-            if manifest["kind"] == "ScaledObject":
-                jsonschema.Draft202012Validator(SCALED_OBJECT).validate(manifest)
+            if manifest["kind"] in CUSTOM:
+                jsonschema.Draft202012Validator(CUSTOM[manifest["kind"]]).validate(manifest)
             else:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)
@@ -118,15 +155,7 @@ def _schema_problems(found: dict[str, Manifest]) -> list[str]:
 
 
 def _worker_problems(found: dict[str, Manifest]) -> list[str]:
-    said = []
-    variables = found["ConfigMap/rugo-worker"]["data"]
-    said += [f"{name} is no setting" for name in unknown_variables(variables)]
-    settings = Settings()
-    try:
-        known = {key.removeprefix("RUGO_").lower(): value for key, value in variables.items()}
-        settings = load_settings(**{key: value for key, value in known.items() if key in Settings.model_fields})
-    except ConfigurationError as error:
-        said.append(str(error))
+    settings, said = settings_from(found["ConfigMap/rugo-worker"]["data"])
     pod = found["Deployment/rugo-worker"]["spec"]["template"]["spec"]
     container = pod["containers"][0]
     if pod["terminationGracePeriodSeconds"] <= settings.stop_deadline_s:
@@ -147,7 +176,7 @@ def _reference_problems(found: dict[str, Manifest]) -> list[str]:
     said = []
     deployment = found["Deployment/rugo-worker"]
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
-    for name in ("PodDisruptionBudget/rugo-worker", "NetworkPolicy/rugo-worker"):
+    for name in ("PodDisruptionBudget/rugo-worker", "NetworkPolicy/rugo-worker", "PodMonitor/rugo-worker"):
         spec = found[name]["spec"]
         wanted = (spec.get("selector") or spec["podSelector"])["matchLabels"].items()
         if not wanted <= labels:
@@ -165,12 +194,36 @@ def _reference_problems(found: dict[str, Manifest]) -> list[str]:
     return said
 
 
+def _monitor_problems(found: dict[str, Manifest]) -> list[str]:
+    """Prometheus must find the workers and nothing else, under the job that the rules ask for, where the policy lets it in."""
+    said = []
+    monitor = found["PodMonitor/rugo-worker"]["spec"]
+    template = found["Deployment/rugo-worker"]["spec"]["template"]
+    job = yaml.safe_load((FOLDER.parent / "observability" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"][0]
+    if template["metadata"]["labels"].get(monitor.get("jobLabel")) != job["job_name"]:
+        said.append(f"the pods are not scraped as the job {job['job_name']}")
+    topics = found["Job/rugo-worker-topics"]["spec"]["template"]["metadata"]["labels"]
+    if monitor["selector"]["matchLabels"].items() <= topics.items():
+        said.append("the pod that makes the topics is scraped too")
+    ports = {each["name"]: each["containerPort"] for each in template["spec"]["containers"][0]["ports"]}
+    open_ports = {each["port"] for rule in found["NetworkPolicy/rugo-worker"]["spec"]["ingress"] for each in rule["ports"]}
+    for endpoint in monitor["podMetricsEndpoints"]:
+        if ports.get(endpoint["port"]) not in open_ports:
+            said.append(f"the port {endpoint['port']} is not the worker's, or closed to Prometheus")
+        if endpoint.get("path", "/metrics") != "/metrics":
+            said.append(f"metrics are not at {endpoint['path']}")
+    return said
+
+
 def test_the_manifests_hold_together() -> None:
     assert problems(manifests()) == []
 
 
 def test_kustomize_takes_every_manifest() -> None:
-    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
+    text = (FOLDER / "kustomization.yaml").read_text(encoding="utf-8")
+    commented_out = re.findall(r"^  # - (\S+)$", text, re.MULTILINE)
+    assert set(commented_out) == NEEDS_AN_OPERATOR
+    listed = [*yaml.safe_load(text)["resources"], *commented_out]
     assert sorted(listed) == sorted(path.name for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
 
 
@@ -188,6 +241,12 @@ def test_kustomize_takes_every_manifest() -> None:
         ("ScaledObject/rugo-worker", "spec.triggers.0.metadata.lagThreshold", 4000),
         ("ScaledObject/rugo-worker", "spec.triggers.0.metadata.topic", "other"),
         ("ScaledObject/rugo-worker", "spec.maxReplicaCount", 13),
+        ("PodMonitor/rugo-worker", "spec.jobLabel", "app"),
+        ("PodMonitor/rugo-worker", "spec.selector.matchLabels", {"app.kubernetes.io/name": "other"}),
+        ("PodMonitor/rugo-worker", "spec.selector.matchLabels", {"rugo-worker/talks-to-kafka": "true"}),
+        ("PodMonitor/rugo-worker", "spec.podMetricsEndpoints.0.port", "metrics"),
+        ("PodMonitor/rugo-worker", "spec.podMetricsEndpoints.0.path", "/ready"),
+        ("PodMonitor/rugo-worker", "spec.podMetricsEndpoints.0.every", "15s"),
         ("ConfigMap/rugo-worker", "data.RUGO_GROUP", "rugo-worker"),
         ("ConfigMap/rugo-worker", "data.RUGO_HTTP_PORT", "eighty"),
     ],
