@@ -1,4 +1,4 @@
-# The worker's image: Python, the worker and its weights; no torch, no compiler, no root.
+# The worker's image: Python, the worker with its live board, and its weights; no torch, no compiler, no root.
 #   docker build -t rugo-worker .
 
 FROM python:3.12-slim AS builder
@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY worker worker
 # training/ stays out, and the command that would need it with it
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install -c constraints.txt '.[otel]' \
+    /opt/venv/bin/pip install -c constraints.txt '.[board,otel]' \
     && rm -f /opt/venv/bin/rugo-train
 
 FROM python:3.12-slim

@@ -121,14 +121,18 @@ def storage_problems(compose: Compose) -> Iterator[str]:
 
 
 def health_problems(compose: Compose) -> Iterator[str]:
-    worker = compose["services"]["worker"]
-    test = worker.get("healthcheck", {}).get("test", ["NONE"])
-    if test[:3] != ["CMD", "python", "-c"]:
-        yield "the worker's health is not asked by python"
-        return
-    compile(test[3], "healthcheck", "exec")
-    if f"http://127.0.0.1:{worker['environment']['RUGO_HTTP_PORT']}/ready" not in test[3]:
-        yield "the worker's health is not asked where it is told"
+    for name, setting, path in (("worker", "RUGO_HTTP", "/ready"), ("board", "RUGO_BOARD", "/")):
+        service = compose["services"][name]
+        port = service["environment"][f"{setting}_PORT"]
+        if service["environment"][f"{setting}_HOST"] != "0.0.0.0" or not service["ports"][0].endswith(f":{port}"):  # noqa: S104
+            yield f"{name} does not listen where this machine is let in"
+        test = service.get("healthcheck", {}).get("test", ["NONE"])
+        if test[:3] != ["CMD", "python", "-c"]:
+            yield f"{name}'s health is not asked by python"
+            continue
+        compile(test[3], "healthcheck", "exec")
+        if f"'http://127.0.0.1:{port}{path}'" not in test[3]:
+            yield f"{name}'s health is not asked where it is told"
 
 
 CHECKS = [
@@ -176,7 +180,16 @@ FAULTS: list[tuple[Check, tuple[str, ...], Any]] = [
     (storage_problems, ("grafana", "volumes"), ["dashboards:/var/lib/grafana"]),
     (hardening_problems, ("grafana", "read_only"), False),
     (port_problems, ("grafana", "ports"), ["3000:3000"]),
+    (port_problems, ("board", "ports"), ["8090:8090"]),
+    (hardening_problems, ("board", "read_only"), False),
+    (setting_problems, ("board", "environment", "RUGO_BOARD_SHOW_TEXT"), "true"),
+    (dependency_problems, ("topics", "profiles"), ["board"]),
     (health_problems, ("worker", "environment", "RUGO_HTTP_PORT"), 8081),
+    (health_problems, ("worker", "environment", "RUGO_HTTP_HOST"), "127.0.0.1"),
+    (health_problems, ("board", "environment", "RUGO_BOARD_HOST"), "127.0.0.1"),
+    (health_problems, ("board", "ports"), ["127.0.0.1:8090:8080"]),
+    (health_problems, ("board", "healthcheck"), {"disable": True}),
+    (health_problems, ("board", "environment", "RUGO_BOARD_PORT"), 8091),
     (health_problems, ("worker", "healthcheck", "test"), ["CMD", "curl", "http://127.0.0.1:8080/ready"]),
 ]
 
@@ -198,6 +211,7 @@ def test_the_services_and_their_profiles_are_the_documented_ones(compose: Compos
         "kafka": [],
         "topics": [],
         "worker": [],
+        "board": ["board"],
         "demo-producer": ["demo"],
         "demo-consumer": ["demo"],
         "prometheus": ["observability"],

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,12 +161,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def run_installed(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run_installed(installed: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RUGO_", "PYTHON"))}
     return subprocess.run(
         [str(installed / "bin" / command[0]), *command[1:]],
         cwd=installed,
-        env=kept | {"RUGO_MODEL": str(installed / "no-weights-here")},
+        env=kept | {"RUGO_MODEL": str(installed / "no-weights-here")} | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -198,8 +199,18 @@ def test_the_worker_as_installed_refuses_to_run_without_weights(installed: Path)
 
 
 @pytest.mark.timeout(300)
+def test_the_board_as_installed_comes_as_far_as_its_port(installed: Path) -> None:
+    """What the board imports is there: where it can't listen it says so, and what to set."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        outcome = run_installed(installed, "rugo-worker", "board", RUGO_BOARD_PORT=str(taken.getsockname()[1]))
+    assert outcome.returncode == 1
+    assert "set RUGO_BOARD_HOST and RUGO_BOARD_PORT" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.timeout(300)
 def test_the_files_that_the_worker_reads_are_installed(installed: Path) -> None:
-    """The policy and the demo's chats travel inside the package."""
-    code = "import pathlib, worker; print(*sorted(p.name for p in pathlib.Path(worker.__file__).parent.glob('*.*l')))"
+    """The policy, the demo's chats and the board's page travel inside the package."""
+    code = "import pathlib, worker; print(*sorted(p.name for p in pathlib.Path(worker.__file__).parent.rglob('*.*l')))"
     listed = run_installed(installed, "python", "-c", code).stdout.split()
-    assert {"demo_chats.jsonl", "escalation_policy.toml"} <= set(listed)
+    assert {"demo_chats.jsonl", "escalation_policy.toml", "page.html"} <= set(listed)
