@@ -214,6 +214,7 @@ def board(
             group_id=settings.group_id,
             host=settings.board_host,
             port=settings.board_port,
+            host_names=settings.board_names.split(",") if settings.board_names else [],
             shows_texts=settings.board_show_texts,
             history_s=60.0 * history_minutes,
         ),

@@ -22,6 +22,7 @@ PREFIX = "RUGO_"
 _NEEDS = (("TLS_KEY_FILE", "TLS_CERT_FILE"), ("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_KEY_PASSWORD", "TLS_KEY_FILE"))
 SECRETS = ("sasl_password", "tls_key_password")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:]+\]):\d{1,5}", re.ASCII)
+_HOST_NAMES = r"^[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*$"
 _LONGEST_TRANSACTION_S = 900
 DEFAULT_POLICY = Path(__file__).with_name("escalation_policy.toml")
 
@@ -93,6 +94,12 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65_535, description="their port; 0 takes any free one")
     board_host: str = Field("127.0.0.1", min_length=1, description="address of the live board")
     board_port: int = Field(8090, ge=0, le=65_535, description="its port; 0 takes any free one")
+    board_names: str | None = Field(
+        None,
+        pattern=_HOST_NAMES,
+        description="names by which browsers may ask for the board, separated by commas, besides `localhost`; "
+        "by default none on loopback, any elsewhere",
+    )
     board_show_texts: bool = Field(
         False, description="show the chats' last messages on the board; otherwise it never reads the input topic"
     )

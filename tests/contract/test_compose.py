@@ -69,6 +69,9 @@ def port_problems(compose: Compose) -> Iterator[str]:
         for port in service.get("ports", []):
             if not str(port).startswith("127.0.0.1:"):
                 yield f"{name}: {port} is open to the network"
+        environment = service.get("environment", {})
+        if "RUGO_BOARD_HOST" in environment and not environment.get("RUGO_BOARD_NAMES"):
+            yield f"{name} answers under any name, so to web sites too"
 
 
 def hardening_problems(compose: Compose) -> Iterator[str]:
@@ -181,6 +184,7 @@ FAULTS: list[tuple[Check, tuple[str, ...], Any]] = [
     (hardening_problems, ("grafana", "read_only"), False),
     (port_problems, ("grafana", "ports"), ["3000:3000"]),
     (port_problems, ("board", "ports"), ["8090:8090"]),
+    (port_problems, ("board", "environment", "RUGO_BOARD_NAMES"), ""),
     (hardening_problems, ("board", "read_only"), False),
     (setting_problems, ("board", "environment", "RUGO_BOARD_SHOW_TEXT"), "true"),
     (dependency_problems, ("topics", "profiles"), ["board"]),

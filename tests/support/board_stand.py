@@ -5,13 +5,14 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.board.feed import BoardFeed
 from worker.board.run import listening_socket, serve_board
+from worker.board.server import allowed_hosts
 from worker.contracts.outbound import EmotionEvent, EscalationEvent
 from worker.core.labels import tone_of
 from worker.core.records import Record, TopicNames
@@ -43,7 +44,7 @@ class BoardStand:
 
 
 @contextmanager
-def board_stand(*, shows_texts: bool = False, port: int = 0) -> Iterator[BoardStand]:
+def board_stand(*, shows_texts: bool = False, host_names: Sequence[str] = (), port: int = 0) -> Iterator[BoardStand]:
     """Run a board for as long as the context lasts."""
     ready: list[BoardStand] = []
     begun, over = threading.Event(), threading.Event()
@@ -60,8 +61,9 @@ def board_stand(*, shows_texts: bool = False, port: int = 0) -> Iterator[BoardSt
 
     with listening_socket("127.0.0.1", port) as listener:
         feed = BoardFeed(NAMES, shows_texts=shows_texts)
+        hosts = allowed_hosts("127.0.0.1", host_names)
         thread = threading.Thread(
-            target=lambda: asyncio.run(serve_board(feed, listener, host="127.0.0.1", sources=sources)), daemon=True
+            target=lambda: asyncio.run(serve_board(feed, listener, hosts=hosts, sources=sources)), daemon=True
         )
         thread.start()
         assert begun.wait(30), "the board did not start"

@@ -10,7 +10,7 @@ import pytest
 import worker.board
 from tests.support.board_stand import board_stand
 from worker.board.run import listening_socket
-from worker.board.server import MAX_VIEWERS, is_loopback
+from worker.board.server import MAX_VIEWERS, allowed_hosts, is_loopback
 from worker.board.state import Outcome
 from worker.board.window import Level
 from worker.contracts.inbound import Author
@@ -57,9 +57,22 @@ def test_there_are_no_other_paths(stand):
 def test_on_loopback_another_hosts_name_is_refused(stand):
     assert ask(stand, Host="evil.example").status == 400
     assert ask(stand, Host="localhost:8090").status == 200
+    assert ask(stand, Host="LOCALHOST").status == 200
     assert [is_loopback(each) for each in ("127.0.0.1", "localhost", "::1", "10.0.0.7", "board.example")] == [
         True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_a_board_that_has_names_answers_under_them_and_to_its_own_machine():
+    with board_stand(host_names=["Board.example"]) as stand:
+        hosts = ("board.example", "board.example:8443", "127.0.0.1:8090", "evil.example", "x.board.example", "")
+        assert [ask(stand, Host=each).status for each in hosts] == [200, 200, 200, 400, 400, 400]
+        assert ask(stand, path="/events", Host="evil.example").status == 400
+
+
+def test_elsewhere_than_on_loopback_any_name_is_answered_until_names_are_given():
+    assert allowed_hosts("10.0.0.7", []) == ["*"]
+    assert set(allowed_hosts("10.0.0.7", ["localhost"])) == {"localhost", "127.0.0.1", "[::1]"}
 
 
 def test_a_viewer_beyond_the_limit_is_told_so_and_sent_nothing_else(stand):

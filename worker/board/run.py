@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
 from worker.board.feed import BoardFeed
-from worker.board.server import board_app
+from worker.board.server import allowed_hosts, board_app
 from worker.core.failures import ConfigurationError
 from worker.core.records import TopicNames
 from worker.kafka.connection import BrokerConnection
@@ -24,13 +24,14 @@ _STOP_DEADLINE_S = 5
 
 @dataclass(frozen=True, slots=True)
 class BoardSettings:
-    """What the board must be told. `history_s` is how far back it reads at the start."""
+    """What the board must be told. `history_s` is how far back it reads at the start, `host_names` see `allowed_hosts`."""
 
     connection: BrokerConnection
     names: TopicNames
     group_id: str
     host: str
     port: int
+    host_names: Sequence[str]
     shows_texts: bool
     history_s: float
 
@@ -44,14 +45,15 @@ def run_board(settings: BoardSettings, *, say: Callable[[str], None]) -> None:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         say(f"the board is at http://{host}:{listener.getsockname()[1]}/")
         feed = BoardFeed(settings.names, shows_texts=settings.shows_texts)
-        asyncio.run(serve_board(feed, listener, host=settings.host, sources=lambda each: _from_kafka(settings, each)))
+        hosts = allowed_hosts(settings.host, settings.host_names)
+        asyncio.run(serve_board(feed, listener, hosts=hosts, sources=lambda each: _from_kafka(settings, each)))
 
 
-async def serve_board(feed: BoardFeed, listener: socket.socket, *, host: str, sources: Sources) -> None:
+async def serve_board(feed: BoardFeed, listener: socket.socket, *, hosts: Sequence[str], sources: Sources) -> None:
     """Serve the board on a bound socket until a signal says to stop; the sources run as long, and feed it."""
     server = _Server(
         uvicorn.Config(
-            board_app(feed.show, host=host),
+            board_app(feed.show, hosts=hosts),
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -1,7 +1,7 @@
 """The board over HTTP: one page, one stream of server-sent events a viewer, GET only.
 
-The page may run its own script and style and nothing else; on loopback, requests under another host's name are refused, so
-that a web site can't read the board through its visitor's browser.
+The page may run its own script and style and nothing else; on loopback, and where names are given, requests under other names
+are refused, so that a web site can't read the board through its visitor's browser.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class Show:
         changed.set()
 
 
-def board_app(show: Show, *, host: str) -> Starlette:
-    """Return the ASGI application that shows `show` on a server that listens on `host`."""
+def board_app(show: Show, *, hosts: Sequence[str]) -> Starlette:
+    """Return the ASGI application that shows `show` to requests under these names, or under any for "*"."""
     page = _PAGE.read_text(encoding="utf-8")
     headers = _headers(page)
 
@@ -72,7 +72,7 @@ def board_app(show: Show, *, host: str) -> Starlette:
 
     return Starlette(
         routes=[Route("/", answer_page, methods=["GET"]), Route("/events", answer_events, methods=["GET"])],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_allowed_hosts(host), www_redirect=False)],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
     )
 
 
@@ -125,8 +125,9 @@ def _hash_of(page: str, element: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def _allowed_hosts(host: str) -> list[str]:
-    return _LOOPBACK_NAMES if is_loopback(host) else ["*"]
+def allowed_hosts(host: str, names: Sequence[str]) -> list[str]:
+    """Return the names that are answered by a server that listens on `host` and is known by `names` besides."""
+    return [*_LOOPBACK_NAMES, *(each.lower() for each in names)] if names or is_loopback(host) else ["*"]
 
 
 def is_loopback(host: str) -> bool:
