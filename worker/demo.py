@@ -30,6 +30,8 @@ _MAX_LINE_BYTES = 1_500_000  # what the worker can still send on as a dead lette
 _RECORD_OVERHEAD_BYTES = 1024
 _SILENCE_DEADLINE_S = 90.0
 _STOP_DEADLINE_S = 30.0
+_READY_DEADLINE_S = 30.0
+_READY_EVENT = "partitions ready"  # what is published earlier would show how long a start takes, not how long a label does
 _LOG_LINES_SHOWN = 15
 _PARTITIONS = 4  # librdkafka's mock cluster makes topics of four
 
@@ -181,6 +183,13 @@ class _Process:
         tail = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
         return WorkerError("\n".join([f"{sentence}. Its last words:", *tail]))
 
+    def wait_until_it_says(self, event: str, *, deadline_s: float) -> None:
+        """Return once the log holds the event, or the deadline is over. Raises `WorkerError` if the process has ended."""
+        give_up_at_s = time.monotonic() + deadline_s
+        while event not in self._log_path.read_text(encoding="utf-8", errors="replace") and time.monotonic() < give_up_at_s:
+            self.check()
+            time.sleep(0.05)
+
     def stop(self) -> None:
         """Ask the process to stop, which lets a worker finish and commit what it has begun; kill one that takes too long."""
         if self._process.poll() is None:
@@ -199,6 +208,7 @@ def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_Proc
         "RUGO_HTTP_PORT": "0",
         "RUGO_MAX_REJECTED_SHARE": "1",  # a file of malformed lines is a fair thing to show
         "RUGO_FETCH_MAX_WAIT_MS": "5",  # the mock cluster does not wake a waiting fetch
+        "RUGO_LOG_LEVEL": "INFO",  # it says there when it is ready
     }
     log: IO[bytes]
     with log_path.open("wb") as log:
@@ -207,6 +217,7 @@ def _worker_process(bootstrap_servers: str, *, log_path: Path) -> Iterator[_Proc
         )
         worker = _Process("worker", process, log_path=log_path)
         try:
+            worker.wait_until_it_says(_READY_EVENT, deadline_s=_READY_DEADLINE_S)
             yield worker
         finally:
             worker.stop()
