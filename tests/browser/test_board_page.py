@@ -230,7 +230,7 @@ def test_the_page_cannot_be_made_to_run_or_load_anything_else(stand, open_page):
     }""")
     assert refused == ["innerHTML", "script", "fetch"]
     # Nothing answers there anyway: that it was the policy which refused, the policy says.
-    page.wait_for_function("['connect-src', 'img-src', 'frame-src'].every(each => window.directives.has(each))")
+    page.wait_for_function("() => ['connect-src', 'img-src', 'frame-src'].every(each => window.directives.has(each))")
     open_page.errors.clear()  # the browser's own account of these refusals
 
 
