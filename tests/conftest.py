@@ -7,7 +7,14 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
+from tests.support.kafka_server import (
+    Kafka,
+    KafkaContainer,
+    KafkaServer,
+    NoKafka,
+    kafka_for_tests,
+    own_kafka_for_tests,
+)
 from tests.support.tiny_bundle import make_tiny_bundle
 
 # Busy machines are no failure of the code under test.
@@ -19,6 +26,15 @@ hypothesis_settings.load_profile("rugo")
 def kafka() -> Iterator[Kafka]:
     """A running Apache Kafka, shared by the session: tests take topics and groups of their own."""
     with kafka_for_tests() as found:
+        if isinstance(found, NoKafka):
+            pytest.skip(found.reason)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[KafkaServer | KafkaContainer]:
+    """A running Apache Kafka of the module's own, which its tests may kill, pause and restart."""
+    with own_kafka_for_tests() as found:
         if isinstance(found, NoKafka):
             pytest.skip(found.reason)
         yield found

@@ -24,7 +24,8 @@ from tests.bench.peer_runs import PEERS, start_peer
 from tests.bench.report import write_report
 from tests.bench.texts import split_length_texts, texts_of_characters, zipf_texts
 from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
-from tests.support.worker_runs import ROOT, Stage, WorkerProcess, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import ROOT, WorkerProcess, wait_until
 from worker.inference.cores import available_cores
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
 

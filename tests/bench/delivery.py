@@ -18,7 +18,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.bench.__main__ import machine
 from tests.bench.texts import split_length_texts
 from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
-from tests.support.worker_runs import ROOT, Stage, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import ROOT, wait_until
 from worker.inference.model_bundle import DEFAULT_BUNDLE
 
 KINDS = ("at_least_once", "exactly_once")

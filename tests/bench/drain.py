@@ -16,7 +16,8 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.support.worker_runs import Stage, WorkerProcess
+from tests.support.stage import Stage
+from tests.support.worker_process import WorkerProcess
 
 CHATS = 500
 _WARM_UP_SHARE = 0.1

@@ -13,7 +13,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.worker_runs import ROOT, Stage, WorkerProcess
+from tests.support.stage import Stage
+from tests.support.worker_process import ROOT, WorkerProcess
 from worker.inference.model_bundle import DEFAULT_BUNDLE
 
 _CACHE = ROOT / ".cache" / "bench"

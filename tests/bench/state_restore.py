@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from confluent_kafka import Producer
 
 from tests.support.kafka_server import NoKafka, kafka_for_tests
-from tests.support.worker_runs import ROOT, Stage
+from tests.support.stage import Stage
+from tests.support.worker_process import ROOT
 from worker.contracts.outbound import ModelInfo
 from worker.core.decode import decode_record
 from worker.core.escalation_states import EscalationStates

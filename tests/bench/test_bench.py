@@ -11,7 +11,7 @@ import pytest
 from tests.bench.report import write_report
 from tests.bench.texts import split_length_texts, zipf_texts
 from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 
 
 def test_texts_are_as_long_as_the_test_split_s_and_all_different():

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 
 _LENGTHS = Path(__file__).with_name("test_split_lengths.json")
 _SHORT = 24  # characters up to which a corpus message may repeat in the Zipf mix

@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import Stage, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import wait_until
 from worker.core.records import OutgoingRecord
 from worker.kafka.record_batches import must_travel_alone, read_any_header_key, send_alone
 
@@ -22,10 +21,8 @@ CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 
 
 @pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path) -> Iterator[Stage]:
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle, partitions=1).create_topics()
-    yield made
-    made.close()
+def partitions() -> int:
+    return 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,28 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import ROOT, Stage, check_ledger, wait_until
+from tests.support.stage import Stage, check_ledger
+from tests.support.worker_process import ROOT
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path) -> Iterator[Stage]:
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle).create_topics()
-    yield made
-    made.close()
-
-
-def wait_until_all_answered(stage: Stage, deadline_s: float = 90.0) -> None:
-    expected = sum(stage.ends().values())
-    wait_until(lambda: stage.count_outcomes() >= expected, deadline_s, what="enough outcomes")
-    wait_until(lambda: stage.answered() >= stage.input_positions(), deadline_s, what="every input answered")
 
 
 def test_every_input_gets_an_outcome_and_a_chat_keeps_its_order(stage):
@@ -34,7 +19,7 @@ def test_every_input_gets_an_outcome_and_a_chat_keeps_its_order(stage):
     stage.publish_chats(600)
     stage.flush()
     worker = stage.start_worker()
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     outcomes = check_ledger(stage)
     assert len(outcomes) == 600
     assert all(each.key == each.value["chat_id"].encode() for each in outcomes)
@@ -71,7 +56,7 @@ def test_odd_records_in_the_middle_of_a_poll_lose_nothing_and_spoil_no_neighbour
         stage.publish(value, key=key, headers=headers, partition=0)
     stage.flush()
     worker = stage.start_worker(RUGO_LOG_LEVEL="DEBUG")
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     assert "отрава" not in worker.log
     assert "спасибо" not in worker.log
     found = {each.answers[1]: each for each in check_ledger(stage)}
@@ -92,11 +77,11 @@ def test_kill_9_in_mid_batch_loses_nothing_and_repeats_carry_the_same_ids(stage)
     stage.flush()
     for round_ in range(3):
         worker = stage.start_worker(RUGO_MAX_POLL_RECORDS="100")
-        reached = stage.count_outcomes() + 200
-        wait_until(lambda reached=reached: stage.count_outcomes() >= reached, what=f"outcomes in round {round_}")
+        stage.wait_until_outcomes(stage.count_outcomes() + 200)
         worker.kill()
+        assert stage.uncommitted() > 0, f"the worker of round {round_} was through before it was killed"
     stage.start_worker()
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     check_ledger(stage)
 
 
@@ -112,7 +97,7 @@ def test_two_workers_joining_and_leaving_lose_nothing(stage):
             assert workers[number - 1].wait() == 0, workers[number - 1].log
         stage.publish_chats(400, first=number * 800 + 400)
     stage.flush()
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     check_ledger(stage)
 
 
@@ -121,7 +106,7 @@ def test_sigterm_in_mid_batch_commits_what_was_published_and_exits_in_seconds(st
     stage.publish_chats(20_000)
     stage.flush()
     worker = stage.start_worker(RUGO_MAX_POLL_RECORDS="50")
-    wait_until(lambda: stage.count_outcomes() >= 200, what="the worker is at work")
+    stage.wait_until_outcomes(200)
     worker.terminate()
     started_s = time.monotonic()
     assert worker.wait(15) == 0, worker.log
@@ -139,7 +124,7 @@ def test_escalations_come_out_keyed_by_chat(stage):
     stage.publish_chats(5, chats=1)
     stage.flush()
     stage.start_worker()
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     [escalation] = stage.escalations()
     assert (escalation["chat_id"], escalation["operator_id"], escalation["reason"]) == ("furious", "op-1", "severe_message")
 
@@ -150,7 +135,7 @@ def test_faststream_run_starts_the_same_worker(stage, arguments):
     stage.publish_chats(10)
     stage.flush()
     worker = stage.start_worker(sys.executable, "-m", "faststream", "run", *arguments)
-    wait_until_all_answered(stage)
+    stage.wait_until_all_answered()
     worker.terminate()
     assert worker.wait() == 0, worker.log
 
@@ -172,6 +157,6 @@ def test_missing_topics_are_named_and_topics_create_makes_them(kafka, tiny_bundl
         stage.publish_chats(3)
         stage.flush()
         stage.start_worker()
-        wait_until_all_answered(stage)
+        stage.wait_until_all_answered()
     finally:
         stage.close()

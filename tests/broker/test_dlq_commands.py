@@ -1,14 +1,11 @@
 """`dlq list`, `show` and `redrive` on a real Apache Kafka."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import Stage, wait_until
+from tests.support.stage import Stage
 from worker.__main__ import cli
 from worker.core.failures import DeadLetterError
 
@@ -16,10 +13,8 @@ pytestmark = pytest.mark.broker
 
 
 @pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path) -> Iterator[Stage]:
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle, partitions=2).create_topics()
-    yield made
-    made.close()
+def partitions() -> int:
+    return 2
 
 
 def chat(**fields: object) -> bytes:
@@ -35,10 +30,6 @@ def dlq(stage: Stage, *arguments: str) -> str:
 
 def listed(stage: Stage, *arguments: str) -> list[dict]:
     return [json.loads(line) for line in dlq(stage, "list", "--json", *arguments).splitlines()]
-
-
-def wait_until_outcomes(stage: Stage, count: int) -> None:
-    wait_until(lambda: stage.count_outcomes() >= count, 60, what=stage.workers[-1].log)
 
 
 def test_dead_letters_are_listed_shown_and_sent_back_once(stage, tmp_path):
@@ -59,7 +50,7 @@ def test_dead_letters_are_listed_shown_and_sent_back_once(stage, tmp_path):
         stage.publish(value, key=b"c", partition=partition, headers=headers)
     stage.flush()
     worker = stage.start_worker(RUGO_MAX_REJECTED_SHARE="1")
-    wait_until_outcomes(stage, 7)
+    stage.wait_until_outcomes(7)
 
     letters = listed(stage)
     assert sorted(each["reason"] for each in letters) == ["not_json", "schema", "schema", "schema", "schema", "tombstone"]
@@ -98,7 +89,7 @@ def test_dead_letters_are_listed_shown_and_sent_back_once(stage, tmp_path):
     assert sum(stage.ends().values()) == sum(before.values()) + 6
 
     stage.start_worker(RUGO_MAX_REJECTED_SHARE="1")
-    wait_until_outcomes(stage, 13)
+    stage.wait_until_outcomes(13)
     again = [each for each in stage.outcomes() if each.answers[1] >= before[each.answers[0]]]
     assert sorted(each.kind for each in again) == ["dead letter"] * 4 + ["emotions"] * 2
     [broken] = [each for each in again if each.value == b"{broken \xd1\x82"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import ROOT, Stage, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import ROOT
 
 pytestmark = pytest.mark.broker
 
@@ -48,7 +49,7 @@ def test_doctor_tells_missing_topics_then_an_idle_group_then_a_working_one(kafka
         assert findings["lag"][0]["found"].startswith("30 records")
 
         stage.start_worker().wait_until_assigned()
-        wait_until(lambda: sum(stage.committed().values()) == 30, 60, what="all committed")
+        stage.wait_until_all_committed()
         code, findings, text = examine(stage)
         assert code == 0, text
         assert findings["group"][0]["found"] == "Stable, 1 worker"

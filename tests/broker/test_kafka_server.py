@@ -3,40 +3,27 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.support.kafka_jars import KafkaUnavailableError
 from tests.support.kafka_server import (
     KafkaContainer,
     KafkaServer,
     KafkaStartError,
-    KafkaUnavailableError,
     NoKafka,
     RunningKafka,
-    broker_answers,
     find_kafka,
-    free_ports,
     kafka_from_jars,
     kafka_in_container,
-    kafka_jars,
-    own_kafka_for_tests,
     running_kafka,
-    wait_until,
 )
+from tests.support.processes import broker_answers, comes_true, free_ports
 
 TOPIC = "kafka-server.records"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[KafkaServer | KafkaContainer]:
-    with own_kafka_for_tests() as kafka:
-        if isinstance(kafka, NoKafka):
-            pytest.skip(kafka.reason)
-        yield kafka
 
 
 async def create_topic(bootstrap_servers: str) -> None:
@@ -60,35 +47,35 @@ async def read(bootstrap_servers: str, count: int) -> list[bytes | None]:
 
 
 @pytest.mark.broker
-async def test_a_record_survives_a_round_trip_a_restart_a_kill_and_a_pause(server: KafkaServer | KafkaContainer) -> None:
+async def test_a_record_survives_a_round_trip_a_restart_a_kill_and_a_pause(own_kafka: KafkaServer | KafkaContainer) -> None:
     """Publish, shut down and start, kill and start, freeze and thaw; every confirmed record is read back, on one port."""
-    bootstrap_servers = server.bootstrap_servers
+    bootstrap_servers = own_kafka.bootstrap_servers
     await create_topic(bootstrap_servers)
     await publish(bootstrap_servers, b"first")
     assert await read(bootstrap_servers, 1) == [b"first"]
 
-    await asyncio.to_thread(server.restart)
+    await asyncio.to_thread(own_kafka.restart)
     await publish(bootstrap_servers, b"after restart")
-    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(own_kafka.kill)
     host, port = bootstrap_servers.split(":")
     assert not broker_answers(host, int(port))
-    await asyncio.to_thread(server.start)
-    assert server.bootstrap_servers == bootstrap_servers
+    await asyncio.to_thread(own_kafka.start)
+    assert own_kafka.bootstrap_servers == bootstrap_servers
     assert await read(bootstrap_servers, 2) == [b"first", b"after restart"]
 
-    await asyncio.to_thread(server.pause)
+    await asyncio.to_thread(own_kafka.pause)
     try:
         assert not broker_answers(host, int(port), timeout_s=0.3)
     finally:
-        await asyncio.to_thread(server.resume)
+        await asyncio.to_thread(own_kafka.resume)
     await publish(bootstrap_servers, b"after pause")
     assert await read(bootstrap_servers, 3) == [b"first", b"after restart", b"after pause"]
 
 
 @pytest.mark.broker
-async def test_a_topic_that_nobody_created_does_not_appear(server: KafkaServer | KafkaContainer) -> None:
+async def test_a_topic_that_nobody_created_does_not_appear(own_kafka: KafkaServer | KafkaContainer) -> None:
     """Ask for a topic by name, as a producer does; the broker answers that there is none and creates none."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=server.bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_kafka.bootstrap_servers)
     await admin.start()
     try:
         (described,) = await admin.describe_topics(["kafka-server.nobody-made-me"])
@@ -99,34 +86,34 @@ async def test_a_topic_that_nobody_created_does_not_appear(server: KafkaServer |
 
 
 @pytest.mark.broker
-async def test_transactions_commit(server: KafkaServer | KafkaContainer) -> None:
+async def test_transactions_commit(own_kafka: KafkaServer | KafkaContainer) -> None:
     """Commit one transaction and abort another; a read_committed consumer sees the first alone."""
     topic = "kafka-server.transactions"
-    admin = AIOKafkaAdminClient(bootstrap_servers=server.bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_kafka.bootstrap_servers)
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name=topic, num_partitions=1, replication_factor=1)])
     finally:
         await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=server.bootstrap_servers, transactional_id="kafka-server") as producer:
+    async with AIOKafkaProducer(bootstrap_servers=own_kafka.bootstrap_servers, transactional_id="kafka-server") as producer:
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"aborted")
         await producer.abort_transaction()
         async with producer.transaction():
             await producer.send_and_wait(topic, b"committed")
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=server.bootstrap_servers, auto_offset_reset="earliest", isolation_level="read_committed"
+        topic, bootstrap_servers=own_kafka.bootstrap_servers, auto_offset_reset="earliest", isolation_level="read_committed"
     )
     async with consumer, asyncio.timeout(60):
         assert (await consumer.getone()).value == b"committed"
 
 
 @pytest.mark.broker
-def test_a_server_that_cannot_start_says_why(server: KafkaServer | KafkaContainer) -> None:
+def test_a_server_that_cannot_start_says_why(own_kafka: KafkaServer | KafkaContainer) -> None:
     """Give a second server a setting that Kafka refuses; the error carries the reason and nothing stays behind."""
-    if not isinstance(server, KafkaServer):
+    if not isinstance(own_kafka, KafkaServer):
         pytest.skip("settings are handed to a Kafka from jars only")
-    refused = KafkaServer(kafka_jars(), settings={"num.io.threads": "none"})
+    refused = kafka_from_jars(settings={"num.io.threads": "none"})
     try:
         with pytest.raises(KafkaStartError, match=r"num\.io\.threads"):
             refused.start()
@@ -148,12 +135,12 @@ def test_a_guard_acts_when_its_session_is_killed(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert wait_until(mark.exists, deadline_s=10)
+    assert comes_true(mark.exists, deadline_s=10)
 
 
 GUARDED = """
 import sys, time
-from tests.support.kafka_server import start_guard
+from tests.support.processes import start_guard
 start_guard(["touch", sys.argv[1]])
 print("guarded", flush=True)
 time.sleep(600)

@@ -2,13 +2,11 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import Stage, WorkerProcess, ask, wait_until, wait_until_ready
+from tests.support.stage import Stage
+from tests.support.worker_process import WorkerProcess, ask, wait_until, wait_until_ready
 
 pytestmark = pytest.mark.broker
 
@@ -17,10 +15,8 @@ DEADLINES = {"RUGO_STALL_DEADLINE_S": str(STALL_S), "RUGO_BROKER_DEADLINE_S": st
 
 
 @pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path) -> Iterator[Stage]:
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle, partitions=1).create_topics()
-    yield made
-    made.close()
+def partitions() -> int:
+    return 1
 
 
 def start_broken(stage: Stage, part: str, **environment: str) -> WorkerProcess:

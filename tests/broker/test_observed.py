@@ -2,31 +2,22 @@
 
 import gzip
 import json
-import re
 import threading
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import Stage, WorkerProcess, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import WorkerProcess, wait_until
 
 pytestmark = pytest.mark.broker
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
-
-
-@pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path) -> Iterator[Stage]:
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle).create_topics()
-    yield made
-    made.close()
 
 
 class Collector:
@@ -70,8 +61,7 @@ def collector() -> Iterator[Collector]:
 
 
 def metrics_of(worker: WorkerProcess) -> dict[tuple[str, ...], float]:
-    (port,) = re.findall(r'"http_port": (\d+)', worker.log)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.http_port}/metrics", timeout=5) as response:
         families = text_string_to_metric_families(response.read().decode())
         return {(each.name, *sorted(each.labels.values())): each.value for family in families for each in family.samples}
 

@@ -18,9 +18,10 @@ from confluent_kafka.admin import AclBinding
 from pydantic import SecretStr
 
 from tests.support.certificates import NO_OPENSSL, Authority, encrypted, has_openssl
-from tests.support.kafka_server import KafkaUnavailableError
+from tests.support.kafka_jars import KafkaUnavailableError
 from tests.support.secured_kafka import ACL_FIELDS, PLAIN_USERS, SCRAM_USERS, SecuredKafka, rights_of_commands
-from tests.support.worker_runs import ROOT, Stage, check_ledger, wait_until
+from tests.support.stage import Stage, check_ledger
+from tests.support.worker_process import ROOT, wait_until
 from worker.core.failures import AccessRefusedError, ConfigurationError
 from worker.kafka.connection import BrokerConnection, SaslCredentials, SaslMechanism, tls_context
 from worker.kafka.rights import worker_rights
@@ -46,11 +47,16 @@ def secured(tmp_path_factory) -> Iterator[SecuredKafka]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def kafka(secured) -> SecuredKafka:
+    """Tests make topics and read back by its PLAINTEXT listener."""
+    return secured
+
+
 @pytest.fixture
-def stage(secured, tiny_bundle) -> Iterator[Stage]:
+def stage(stage, secured) -> Stage:
     """Topics of one test's own; the worker comes in by SASL_SSL, with the rights that the documentation tells to give."""
-    made = Stage(secured.bootstrap_servers, bundle=tiny_bundle).create_topics()
-    made.environment |= {
+    stage.environment |= {
         "RUGO_BOOTSTRAP_SERVERS": secured.address("SASL_SSL"),
         "RUGO_SECURITY_PROTOCOL": "SASL_SSL",
         "RUGO_SASL_MECHANISM": "SCRAM-SHA-512",
@@ -59,9 +65,8 @@ def stage(secured, tiny_bundle) -> Iterator[Stage]:
         "RUGO_TLS_CA_FILE": str(secured.authority.cert),
         "RUGO_BROKER_DEADLINE_S": str(LONG_S),
     }
-    secured.allow(*documented_rights(made))
-    yield made
-    made.close()
+    secured.allow(*documented_rights(stage))
+    return stage
 
 
 def documented_rights(stage: Stage) -> list[AclBinding]:

@@ -1,13 +1,11 @@
 """What the escalation policy remembers, on a real Apache Kafka: it survives a kill and moves with its partition."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.kafka_server import Kafka
-from tests.support.worker_runs import Stage, wait_until
+from tests.support.stage import Stage
 from worker.settings import DEFAULT_POLICY
 
 pytestmark = pytest.mark.broker
@@ -16,25 +14,19 @@ SOUR, FURIOUS = "раздражает", "злюсь"
 
 
 @pytest.fixture
-def stage(kafka: Kafka, tiny_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
+def stage(stage: Stage, tmp_path: Path) -> Stage:
     """A stage whose policy escalates on the third sour message of a chat, and on the first furious one."""
     policy = DEFAULT_POLICY.read_text("utf-8").replace("min_score = 1.1", "min_score = 2.0")
     policy = policy.replace("min_negativity = 0.7", "min_negativity = 0.95")
     (tmp_path / "policy.toml").write_text(policy, "utf-8")
-    made = Stage(kafka.bootstrap_servers, bundle=tiny_bundle).create_topics()
-    made.environment["RUGO_ESCALATION_POLICY"] = str(tmp_path / "policy.toml")
-    yield made
-    made.close()
+    stage.environment["RUGO_ESCALATION_POLICY"] = str(tmp_path / "policy.toml")
+    return stage
 
 
 def say(stage: Stage, chat: str, message_id: str, text: str) -> None:
     value = {"message_id": message_id, "chat_id": chat, "text": text, "operator_id": "op-1"}
     stage.publish(json.dumps(value, ensure_ascii=False).encode(), key=chat.encode())
-
-
-def wait_until_all_committed(stage: Stage) -> None:
     stage.flush()
-    wait_until(lambda: stage.committed() == stage.ends(), 90, what="everything committed")
 
 
 def evidence(stage: Stage) -> dict[str, list[list[str]]]:
@@ -56,14 +48,14 @@ def test_a_killed_worker_goes_on_where_it_was(stage):
     say(stage, "escalated", "m1", FURIOUS)
     say(stage, "repeated", "m1", SOUR)
     worker = stage.start_worker()
-    wait_until_all_committed(stage)
+    stage.wait_until_all_committed()
     worker.kill()
     assert evidence(stage) == {"escalated": [["m1"]]}
     stage.repeat_labels("repeated", times=2)
     for chat in ("souring", "escalated", "repeated"):
         say(stage, chat, "m3", FURIOUS if chat == "escalated" else SOUR)
     stage.start_worker()
-    wait_until_all_committed(stage)
+    stage.wait_until_all_committed()
     assert evidence(stage) == {"escalated": [["m1"]], "souring": [["m1", "m2", "m3"]]}
 
 
@@ -74,10 +66,10 @@ def test_what_is_remembered_moves_with_its_partition(stage):
         for chat in chats:
             say(stage, chat, message_id, SOUR)
     stage.start_worker()
-    wait_until_all_committed(stage)
+    stage.wait_until_all_committed()
     joined = stage.start_worker()
     joined.wait_until_assigned()
     for chat in chats:
         say(stage, chat, "m3", SOUR)
-    wait_until_all_committed(stage)
+    stage.wait_until_all_committed()
     assert evidence(stage) == {chat: [["m1", "m2", "m3"]] for chat in chats}

@@ -9,18 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.kafka_server import KafkaContainer, KafkaServer, NoKafka, own_kafka_for_tests
-from tests.support.worker_runs import Stage, wait_until
+from tests.support.stage import Stage
+from tests.support.worker_process import wait_until
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[KafkaServer | KafkaContainer]:
-    with own_kafka_for_tests() as found:
-        if isinstance(found, NoKafka):
-            pytest.skip(found.reason)
-        yield found
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.support.worker_runs import Stage, WorkerProcess
+from tests.support.stage import Stage
+from tests.support.worker_process import WorkerProcess
 
 _RESTART_AFTER_S = 1.0
 # How long after trouble its consequences may still end a worker: the broker deadline, and the stop that follows.

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.chaos.ledger import Escalation, Outcome, Position
-from tests.support.kafka_server import wait_until
+from tests.support.processes import comes_true
 
 _STALL_S = 90.0
 _WHEN_PROCESSED = re.compile(rb'"(classified_at|raised_at)":"[^"]*",?')
@@ -56,7 +56,7 @@ class TopicReader:
             found[:] = sorted(described)
             return bool(described) and all(each.leader >= 0 for each in described.values())
 
-        if not wait_until(has_leaders, _STALL_S):
+        if not comes_true(has_leaders, _STALL_S):
             raise AssertionError(f"{self._topic} has no leaders")
         return found
 

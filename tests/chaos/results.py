@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.chaos.mutations import MUTATIONS
 from tests.chaos.run import RunResult
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 
 PAGE = ROOT / "docs" / "chaos.md"
 RESULTS = ROOT / "chaos_results"

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.mutants import laws_that_caught, run_mutant
 from tests.chaos.mutations import MUTATIONS
 from tests.chaos.run import Options, run_chaos
-from tests.support.kafka_server import KafkaUnavailableError
+from tests.support.kafka_jars import KafkaUnavailableError
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 

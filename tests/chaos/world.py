@@ -25,7 +25,7 @@ from tests.chaos.ledger import Delivery, Outcome
 from tests.chaos.messages import InputRecord, MessageSource
 from tests.chaos.reading import TopicReader, dead_letter_outcome
 from tests.support.kafka_server import KafkaServer
-from tests.support.worker_runs import Stage
+from tests.support.stage import Stage
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES
 
 BROKER_SETTINGS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 from worker.core.scoring import PROBABILITY_DECIMALS, probabilities_from_logits
 from worker.inference.executor import InferenceExecutor, TextLogits
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 
 
 @pytest.fixture

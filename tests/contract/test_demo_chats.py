@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.worker_runs import ROOT
+from tests.support.worker_process import ROOT
 from worker.core.decode import decode_record
 from worker.core.escalation_states import EscalationStates
 from worker.core.events import ScoredMessage, judged_message_of

@@ -4,19 +4,12 @@
 The methods block: call them with `asyncio.to_thread` from a coroutine.
 """
 
-import fcntl
-import hashlib
 import os
-import random
-import re
 import resource
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-POM = Path(__file__).parent / "kafka" / "pom.xml"
-KAFKA_VERSION = re.findall(r"<kafka\.version>(.+)</kafka\.version>", POM.read_text(encoding="utf-8"))[0]
+from tests.support.kafka_jars import KAFKA_VERSION, KafkaUnavailableError, usable_jars
+from tests.support.processes import broker_answers, comes_true, dismiss_guard, end_of, free_ports, start_guard
+
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-OLDEST_JAVA = 17
 CLUSTER_ID = "cnVnby13b3JrZXItdGVzdA"
 
 READY_DEADLINE_S = 60.0
@@ -49,10 +42,6 @@ class NoKafka:
     """Why no Kafka can be had here, and what would change that: the text for `pytest.skip`."""
 
     reason: str
-
-
-class KafkaUnavailableError(Exception):
-    """This way to have a Kafka is not open on this machine; the text says what is missing."""
 
 
 class KafkaStartError(Exception):
@@ -81,7 +70,7 @@ def kafka_for_tests(ways: "Sequence[Callable[[], Kafka]] | None" = None) -> Iter
 def own_kafka_for_tests() -> "Iterator[KafkaServer | KafkaContainer | NoKafka]":
     """Like `kafka_for_tests`, but always a Kafka of the caller's own, which it may kill, pause and restart."""
     with kafka_for_tests((kafka_from_jars, kafka_in_container)) as kafka:
-        yield kafka  # type: ignore[misc]
+        yield kafka
 
 
 def find_kafka(ways: Sequence[Callable[[], Kafka]]) -> Kafka | NoKafka:
@@ -107,13 +96,7 @@ def kafka_from_jars(
     which: Callable[[str], str | None] = shutil.which, *, settings: Mapping[str, str] | None = None
 ) -> "KafkaServer":
     """Return a Kafka to be run by this machine's Java, its jars fetched by Maven once and then kept."""
-    missing = [name for name in ("java", "mvn") if which(name) is None]
-    if missing:
-        raise KafkaUnavailableError(f"{' and '.join(missing)} not found (install Java {OLDEST_JAVA}+ and Maven)")
-    version = java_version()
-    if version < OLDEST_JAVA:
-        raise KafkaUnavailableError(f"Java {version} is too old (install Java {OLDEST_JAVA}+)")
-    return KafkaServer(kafka_jars(), settings=settings)
+    return KafkaServer(usable_jars(which), settings=settings)
 
 
 def kafka_in_container(which: Callable[[str], str | None] = shutil.which) -> "KafkaContainer":
@@ -141,7 +124,7 @@ class RunningKafka:
         def answers() -> bool:
             return any(broker_answers(host.strip("[]"), int(port)) for host, _, port in addresses)
 
-        if not wait_until(answers, READY_DEADLINE_S):
+        if not comes_true(answers, READY_DEADLINE_S):
             raise KafkaStartError(
                 f"no answer from KAFKA_BOOTSTRAP_SERVERS={self.bootstrap_servers} within {READY_DEADLINE_S:.0f} s: "
                 "start that Kafka or unset the variable"
@@ -158,10 +141,11 @@ class KafkaServer:
     - Records, offsets and the cluster's id live in a temporary folder until `stop`.
     """
 
-    def __init__(self, jars: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, jars: Path, *, settings: Mapping[str, str] | None = None, ports: tuple[int, int] | None = None) -> None:
+        """`settings` come on top of `broker_settings`; `ports` are the broker's and the controller's, by default free ones."""
         self._java = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=INFO"]
         self._java += ["-cp", f"{jars}/*"]
-        self._port, self._controller_port = free_ports(2)
+        self._port, self._controller_port = ports or free_ports(2)
         self._extra_settings = dict(settings or {})
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -204,11 +188,6 @@ class KafkaServer:
         self._running()
         self._end(signal.SIGKILL)
 
-    def shut_down(self) -> None:
-        """End the server in good order (SIGTERM); `start` brings it back with its data."""
-        self._running()
-        self._end(signal.SIGTERM)
-
     def restart(self) -> None:
         """Shut the server down if it runs, and start it again on the same port and data."""
         self._end(signal.SIGTERM)
@@ -246,14 +225,14 @@ class KafkaServer:
         command = [*self._java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=READY_DEADLINE_S, check=False)
         if run.returncode != 0:
-            raise KafkaStartError(f"Kafka's storage tool ended with {run.returncode}: {_tail(run.stdout + run.stderr)}")
+            raise KafkaStartError(f"Kafka's storage tool ended with {run.returncode}: {end_of(run.stdout + run.stderr)}")
 
     def _wait_until_ready(self) -> None:
         process = self._running()
-        wait_until(lambda: process.poll() is not None or broker_answers("127.0.0.1", self._port), READY_DEADLINE_S)
+        comes_true(lambda: process.poll() is not None or broker_answers("127.0.0.1", self._port), READY_DEADLINE_S)
         if process.poll() is None and broker_answers("127.0.0.1", self._port):
             return
-        log = _tail(self.log_file.read_text(encoding="utf-8", errors="replace"))
+        log = end_of(self.log_file.read_text(encoding="utf-8", errors="replace"))
         self._end(signal.SIGKILL)
         raise KafkaStartError(f"Kafka did not answer on {self.bootstrap_servers}; its log ends with: {log}")
 
@@ -274,7 +253,7 @@ class KafkaServer:
 
 
 class KafkaContainer:
-    """The official image in a container of its own, with the same abilities as `KafkaServer`."""
+    """The official image in a container of its own: does what `KafkaServer` does, but for settings and a full disk."""
 
     def __init__(self, docker: Callable[[Sequence[str]], str] | None = None) -> None:
         self._docker = docker or _docker
@@ -294,8 +273,8 @@ class KafkaContainer:
             self._guard = start_guard(["docker", "rm", "-f", "-v", self._name])
             self._exists = True
             self._docker(self.run_arguments())
-        if not wait_until(lambda: broker_answers("127.0.0.1", self._port), READY_DEADLINE_S):
-            raise KafkaStartError(f"Kafka in {self._name} did not answer: {_tail(self._docker(['logs', self._name]))}")
+        if not comes_true(lambda: broker_answers("127.0.0.1", self._port), READY_DEADLINE_S):
+            raise KafkaStartError(f"Kafka in {self._name} did not answer: {end_of(self._docker(['logs', self._name]))}")
 
     def run_arguments(self) -> list[str]:
         """Return the arguments of `docker` that create the container; the port is the same inside and outside it."""
@@ -318,11 +297,8 @@ class KafkaContainer:
     def kill(self) -> None:
         self._docker(["kill", self._name])
 
-    def shut_down(self) -> None:
-        self._docker(["stop", self._name])
-
     def restart(self) -> None:
-        self.shut_down()
+        self._docker(["stop", self._name])
         self.start()
 
     def pause(self) -> None:
@@ -360,91 +336,6 @@ def broker_settings(port: int, controller_port: int, *, listen_on: str = "127.0.
     }
 
 
-def kafka_jars(pom: Path = POM, *, cache: Path | None = None) -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven if this pom's are not there yet; safe in parallel runs."""
-    root = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rugo-worker"
-    folder = root / f"kafka-{KAFKA_VERSION}"
-    marker, wanted = folder / ".complete", hashlib.sha256(pom.read_bytes()).hexdigest()
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f"kafka-{KAFKA_VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        command = ["mvn", "-B", "-q", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        try:
-            subprocess.run(
-                [*command, f"-DoutputDirectory={folder}"], capture_output=True, text=True, timeout=PULL_DEADLINE_S, check=True
-            )
-        except subprocess.SubprocessError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            output = _tail(str(getattr(error, "stdout", None) or error))
-            raise KafkaUnavailableError(f"Maven cannot fetch Kafka's jars (is its repository reachable?): {output}") from error
-        marker.write_text(wanted, encoding="utf-8")
-    return folder
-
-
-def java_version() -> int:
-    """Return the major version of the Java on the path; 0 when it does not say."""
-    run = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=60, check=False)
-    found = re.search(r'version "(\d+)', run.stderr + run.stdout)
-    return int(found[1]) if found else 0
-
-
-def broker_answers(host: str, port: int, *, timeout_s: float = 2.0) -> bool:
-    """Say whether a Kafka broker there answers a Metadata request and counts at least one broker fit for work."""
-    body = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s) as connection:
-            connection.sendall(struct.pack(">i", len(body)) + body)
-            with connection.makefile("rb") as answer:
-                header = answer.read(12)
-    except OSError:
-        return False
-    return len(header) == 12 and struct.unpack(">iii", header)[2] >= 1
-
-
-def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on.
-
-    They lie below the ephemeral range: while a broker is down, a client that keeps dialling an ephemeral port can be given
-    that very port as its own, and the broker could not come back to it.
-    """
-    ports: list[int] = []
-    for port in random.SystemRandom().sample(range(15_000, 30_000), 1_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise KafkaStartError("no free loopback port between 15000 and 30000")
-
-
-def start_guard(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a small process that runs the command if this one dies, however it dies, before `dismiss_guard`."""
-    # not PR_SET_PDEATHSIG: that fires when the thread that started the child ends, and tests start it from threads
-    script = 'read -r _ && exit 0; exec "$@" >/dev/null 2>&1'
-    return subprocess.Popen(["/bin/sh", "-c", script, "guard", *command], stdin=subprocess.PIPE, start_new_session=True)
-
-
-def dismiss_guard(guard: subprocess.Popen[bytes]) -> None:
-    """End the guard without its command having run."""
-    guard.communicate(b"dismissed\n", timeout=STOP_DEADLINE_S)
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
-    """Return whether the condition came true before the deadline, looking every 50 ms."""
-    give_up_at = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def _succeeds(command: Sequence[str], *, deadline_s: float) -> bool:
     try:
         return subprocess.run(command, capture_output=True, timeout=deadline_s, check=False).returncode == 0
@@ -455,9 +346,5 @@ def _succeeds(command: Sequence[str], *, deadline_s: float) -> bool:
 def _docker(arguments: Sequence[str]) -> str:
     run = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=READY_DEADLINE_S, check=False)
     if run.returncode != 0:
-        raise KafkaStartError(f"docker {arguments[0]} ended with {run.returncode}: {_tail(run.stdout + run.stderr)}")
+        raise KafkaStartError(f"docker {arguments[0]} ended with {run.returncode}: {end_of(run.stdout + run.stderr)}")
     return run.stdout + run.stderr
-
-
-def _tail(text: str, *, characters: int = 1500) -> str:
-    return text.strip()[-characters:]

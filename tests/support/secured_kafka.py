@@ -21,11 +21,18 @@ from confluent_kafka.admin import (
 )
 
 from tests.support.certificates import Authority
-from tests.support.kafka_server import KafkaServer, free_ports, kafka_jars
+from tests.support.kafka_jars import usable_jars
+from tests.support.kafka_server import KafkaServer
+from tests.support.processes import free_ports
 
 PLAIN_USERS = {"rugo-worker": "plain-secret-of-rugo-worker"}
 SCRAM_USERS = {user: f"scram-secret-of-{user}" for user in ("rugo-worker", "support-chats", "duty-desk", "dlq-operator")}
 
+_LISTENERS = ("SASL_SSL", "SASL_PLAINTEXT", "SSL", "MISNAMED")
+_AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
@@ -40,16 +47,14 @@ class SecuredKafka(KafkaServer):
     """
 
     def __init__(self, folder: Path, *, has_authorizer: bool = False) -> None:
-        super().__init__(kafka_jars())
+        """Raises `KafkaUnavailableError` where none can be had from jars."""
+        jars = usable_jars()
+        own, controller, *others = free_ports(2 + len(_LISTENERS))
+        self._ports = dict(zip(_LISTENERS, others, strict=True))
         self.authority = Authority(folder)
-        self._ports = dict(zip(("SASL_SSL", "SASL_PLAINTEXT", "SSL", "MISNAMED"), free_ports(4), strict=True))
         keys = self.authority.issue("broker", alternatives="IP:127.0.0.1").both
-        self._extra_settings = self._listeners() | _tls(keys, self.authority.cert) | _sasl()
-        if has_authorizer:
-            self._extra_settings |= {
-                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                "super.users": "User:ANONYMOUS",
-            }
+        settings = _listeners(own, controller, self._ports) | _tls(keys, self.authority.cert) | _sasl()
+        super().__init__(jars, settings=settings | (_AUTHORIZER if has_authorizer else {}), ports=(own, controller))
 
     def address(self, listener: str) -> str:
         return f"127.0.0.1:{self._ports[listener]}"
@@ -78,16 +83,17 @@ class SecuredKafka(KafkaServer):
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers})
 
-    def _listeners(self) -> Mapping[str, str]:
-        own = f"PLAINTEXT://127.0.0.1:{self._port}"
-        named = [f"{name}://127.0.0.1:{port}" for name, port in self._ports.items()]
-        advertised = [each.replace("127.0.0.1", "localhost") if each.startswith("MISNAMED") else each for each in named]
-        return {
-            "listeners": ",".join([own, f"CONTROLLER://127.0.0.1:{self._controller_port}", *named]),
-            "advertised.listeners": ",".join([own, *advertised]),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,"
-            "SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MISNAMED:SSL",
-        }
+
+def _listeners(own: int, controller: int, others: Mapping[str, int]) -> dict[str, str]:
+    plain = f"PLAINTEXT://127.0.0.1:{own}"
+    named = [f"{name}://127.0.0.1:{port}" for name, port in others.items()]
+    advertised = [each.replace("127.0.0.1", "localhost") if each.startswith("MISNAMED") else each for each in named]
+    return {
+        "listeners": ",".join([plain, f"CONTROLLER://127.0.0.1:{controller}", *named]),
+        "advertised.listeners": ",".join([plain, *advertised]),
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,"
+        "SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MISNAMED:SSL",
+    }
 
 
 def _tls(keys: Path, authority: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import pytest
 
-from tests.support.worker_runs import wait_until
+from tests.support.worker_process import wait_until
 from worker.telemetry.http_server import MAX_CONNECTIONS, BoundedHttpServer
 
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from aiokafka.errors import IllegalStateError, NodeNotReadyError
 
-from tests.support.kafka_server import free_ports
+from tests.support.processes import free_ports
 from tests.unit.test_recall import POLICY
 from worker.core.escalation_states import EscalationStates
 from worker.core.failures import BrokerUnavailableError

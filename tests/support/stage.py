@@ -1,39 +1,23 @@
-"""Runs the real worker as a process against a Kafka, and reads back what came of every record: the ledger."""
+"""Topics and a group of one test's own, the workers that it starts on them, and what came of every record: the ledger."""
 
 import asyncio
 import json
-import os
-import re
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
+from tests.support.topic_reader import TopicReader, committed_of, consumer_for, ends_of, patiently
+from tests.support.worker_process import WorkerProcess, wait_until
 from worker.core.records import TopicNames
 from worker.kafka.connection import BrokerConnection
 from worker.kafka.topics import create_topics
 
 Position = tuple[int, int]
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def wait_until(condition: Callable[[], object], deadline_s: float = 60.0, *, what: str = "") -> None:
-    """Return once the condition holds; fail the test when it does not in time."""
-    give_up_at_s = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > give_up_at_s:
-            raise AssertionError(f"not within {deadline_s:g} s: {what or condition}")
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +73,7 @@ class Stage:
             )
         )
         for name in self.names.all:
-            self._ends(name)
+            self.ends(name)
         return self
 
     def publish(
@@ -114,13 +98,13 @@ class Stage:
     def flush(self) -> None:
         assert self._producer.flush(30) == 0
 
-    def start_worker(self, *command: str, **environment: str) -> "WorkerProcess":
+    def start_worker(self, *command: str, **environment: str) -> WorkerProcess:
         worker = WorkerProcess(command or (sys.executable, "-m", "worker", "run"), {**self.environment, **environment})
         self.workers.append(worker)
         return worker
 
     def input_positions(self) -> set[Position]:
-        return set(self._places(self.names.input))
+        return {(partition, offset) for partition, end in self.ends().items() for offset in range(end)}
 
     def outcomes(self) -> list[Outcome]:
         """Read both topics of outcomes from the beginning to their present ends."""
@@ -157,113 +141,49 @@ class Stage:
         return {each.answers for each in self.outcomes()}
 
     def count_outcomes(self) -> int:
-        """Return how many outcome records there are, repeats included, without reading them."""
-        return sum(high for topic in (self.names.emotions, self.names.dead_letter) for _, high in self._ends(topic).items())
+        """Return how many outcome records there are, repeats and ends of transactions included, without reading them."""
+        return sum(sum(self.ends(topic).values()) for topic in (self.names.emotions, self.names.dead_letter))
 
     def committed(self) -> dict[int, int]:
         """Return the group's next offset of each input partition; 0 where nothing is committed."""
-        consumer = self._consumer(self.group_id)
-        try:
-            asked = [TopicPartition(self.names.input, each) for each in range(self.partitions)]
-            return {each.partition: max(0, each.offset) for each in consumer.committed(asked, timeout=20)}
-        finally:
-            consumer.close()
+        with consumer_for(self.bootstrap_servers, group_id=self.group_id) as consumer:
+            return patiently(lambda: committed_of(consumer, self.names.input))
 
-    def ends(self) -> dict[int, int]:
-        return self._ends(self.names.input)
+    def ends(self, topic: str | None = None) -> dict[int, int]:
+        """Return the end of each partition of a topic, by default the input topic."""
+        with consumer_for(self.bootstrap_servers) as consumer:
+            return patiently(lambda: ends_of(consumer, topic or self.names.input))
+
+    def uncommitted(self) -> int:
+        """Return how many input positions are not committed yet: above 0 in the middle of a backlog."""
+        return sum(self.ends().values()) - sum(self.committed().values())
+
+    def wait_until_outcomes(self, count: int, deadline_s: float = 60.0) -> None:
+        wait_until(lambda: self.count_outcomes() >= count, deadline_s, what=f"{count} outcomes")
+
+    def wait_until_committed(self, count: int, deadline_s: float = 60.0) -> None:
+        wait_until(lambda: sum(self.committed().values()) >= count, deadline_s, what=f"{count} inputs committed")
+
+    def wait_until_all_committed(self, deadline_s: float = 90.0) -> None:
+        wait_until(lambda: self.committed() == self.ends(), deadline_s, what="every input committed")
+
+    def wait_until_all_answered(self, deadline_s: float = 90.0) -> None:
+        self.wait_until_outcomes(sum(self.ends().values()), deadline_s)
+        wait_until(lambda: self.answered() >= self.input_positions(), deadline_s, what="every input answered")
 
     def close(self) -> None:
         for worker in self.workers:
             worker.close()
 
-    def _consumer(self, group_id: str = "ledger-reader") -> Consumer:
-        return Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": group_id, "enable.auto.commit": False})
-
-    def _ends(self, topic: str) -> dict[int, int]:
-        """Return the end of each partition, waiting while a broker that has just started has no leader for one."""
-        consumer = self._consumer()
-        give_up_at_s = time.monotonic() + 30
-        try:
-            while True:
-                try:
-                    return {
-                        each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=20)[1]
-                        for each in range(self.partitions)
-                    }
-                except KafkaException:
-                    if time.monotonic() > give_up_at_s:
-                        raise
-                    time.sleep(0.1)
-        finally:
-            consumer.close()
-
-    def _places(self, topic: str) -> list[Position]:
-        return [(partition, offset) for partition, end in self._ends(topic).items() for offset in range(end)]
-
     def _read(self, topic: str) -> list[Any]:
-        remaining = set(self._places(topic))
-        consumer = self._consumer()
-        found = []
-        try:
-            consumer.assign([TopicPartition(topic, each, 0) for each in range(self.partitions)])
-            give_up_at_s = time.monotonic() + 60
-            while remaining:
-                for message in consumer.consume(500, timeout=0.2):
-                    assert not message.error(), message.error()
-                    remaining.discard((message.partition(), message.offset()))
-                    found.append(message)
-                assert time.monotonic() < give_up_at_s, f"{len(remaining)} records of {topic} could not be read"
-        finally:
-            consumer.close()
-        return found
-
-
-@dataclass
-class WorkerProcess:
-    """A worker started as its users start it; its log is kept for the failure message."""
-
-    command: Sequence[str]
-    environment: dict[str, str]
-    process: "subprocess.Popen[bytes]" = field(init=False)
-    log_path: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="rugo-worker-", suffix=".log")
-        self.log_path = Path(name)
-        with os.fdopen(handle, "wb") as log:
-            self.process = subprocess.Popen(
-                self.command, env={**os.environ, **self.environment}, stdout=log, stderr=log, cwd=ROOT
-            )
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text("utf-8", "replace")
-
-    def wait_until_assigned(self, deadline_s: float = 60.0) -> None:
-        wait_until(lambda: "partitions assigned" in self.log or self.process.poll() is not None, deadline_s, what=self.log)
-        assert self.process.poll() is None, self.log
-
-    def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-
-    def wait(self, deadline_s: float = 30.0) -> int:
-        return self.process.wait(deadline_s)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.kill()
-        self.log_path.unlink(missing_ok=True)
+        return list(TopicReader(self.bootstrap_servers, topic).read())
 
 
 def check_ledger(stage: Stage) -> list[Outcome]:
     """Check the law of delivery and return all outcomes.
 
     Every input position has at least one outcome, all of one kind and with one id; nothing is answered that was not asked; the
-    first copies of a chat's labels stand in the order of its messages.
+    first copies of a chat's labels stand in the order of its messages. Only committed records count.
     """
     outcomes = stage.outcomes()
     by_position: dict[Position, set[tuple[str, str]]] = {}
@@ -287,18 +207,3 @@ def _check_order(outcomes: list[Outcome]) -> None:
         chat = each.value["chat_id"]
         assert newest.get(chat, (-1, -1)) < each.answers, f"labels of {chat} out of order"
         newest[chat] = each.answers
-
-
-def ask(worker: WorkerProcess, path: str) -> tuple[int, dict[str, Any]]:
-    """Return status and body of a probe of the worker's health."""
-    port = re.findall(r'"http_port": ?(\d+)', worker.log)[0]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def wait_until_ready(worker: WorkerProcess) -> None:
-    worker.wait_until_assigned()
-    wait_until(lambda: ask(worker, "/ready")[0] == 200, 20, what=worker.log)
