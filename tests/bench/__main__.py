@@ -1,31 +1,31 @@
 """`make bench`: how fast, how soon, at what cost, and against what a user would write instead; one run, one table.
 
 `--smoke` does every part on few messages, to see that it works. `--only` takes parts by name, `--soak` adds minutes of load
-with an eye on memory. Results: bench_results/bench.json with the machine's description, table.md, rates.png.
+with an eye on memory. Results: bench.json with the machine's description, table.md and rates.png, in bench_results/ unless
+`--results` names another folder.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import psutil
 from tqdm import tqdm
 
 from tests.bench.ceiling import classifier_rate, lone_text_ms
-from tests.bench.drain import Load, end, measure_drain, measure_latency, rss_of
+from tests.bench.drain import Load, end, filled_topics, measure_drain, measure_latency, rss_of
 from tests.bench.peer_runs import PEERS, start_peer
-from tests.bench.report import write_report
+from tests.bench.report import machine, write_report
 from tests.bench.texts import split_length_texts, texts_of_characters, zipf_texts
 from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
-from tests.support.stage import Stage
-from tests.support.worker_process import ROOT, WorkerProcess, wait_until
+from tests.support.worker_process import ROOT
 from worker.inference.cores import available_cores
 from worker.inference.model_bundle import DEFAULT_BUNDLE, load_model_bundle
 
@@ -73,11 +73,12 @@ class Bench:
 
     def worker(self) -> None:
         """The worker end to end, cache off: drain, cost, start-up."""
-        with self.stage(self.texts) as (load, start):
+        with self.filled(self.texts) as load:
             started_s = time.perf_counter()
-            workers = [start(RUGO_CACHE_TEXTS="0")]
-            ready_s = self._ready_after(workers[0], started_s)
-            drain = measure_drain(load, workers, messages=len(self.texts), deadline_s=_DEADLINE_S)
+            worker = load.stage.start_worker(RUGO_CACHE_TEXTS="0")
+            worker.wait_until_assigned(120)
+            ready_s = time.perf_counter() - started_s
+            drain = measure_drain(load, [worker], messages=len(self.texts), deadline_s=_DEADLINE_S)
         self.results["worker"] = {**drain.as_dict(), "ready_s": round(ready_s, 2)}
 
     def zipf(self) -> None:
@@ -85,15 +86,15 @@ class Bench:
         texts = zipf_texts(self.scale.messages)
         self.results["zipf"] = {"different_texts": len(set(texts)) / len(texts)}
         for name, setting in {"cache_off": {"RUGO_CACHE_TEXTS": "0"}, "cache_on": {}}.items():
-            with self.stage(texts) as (load, start):
-                drain = measure_drain(load, [start(**setting)], messages=len(texts), deadline_s=_DEADLINE_S)
+            with self.filled(texts) as load:
+                drain = measure_drain(load, [load.stage.start_worker(**setting)], messages=len(texts), deadline_s=_DEADLINE_S)
             self.results["zipf"][name] = drain.as_dict()
 
     def latency(self) -> None:
         """How long a message waits: alone on an idle worker, and at shares of the drain rate."""
         drain_per_s = self.results.get("worker", {}).get("per_s") or 500.0
-        with self.stage([]) as (load, start):
-            start(RUGO_CACHE_TEXTS="0").wait_until_assigned()
+        with self.filled([]) as load:
+            load.stage.start_worker(RUGO_CACHE_TEXTS="0").wait_until_assigned()
             measure_latency(load, self.texts, per_s=20, seconds=2)
             self.results["latency"] = {
                 "lone": measure_latency(load, self.texts, per_s=2, seconds=self.scale.lone / 2).as_dict(),
@@ -109,24 +110,18 @@ class Bench:
         """One worker and two, of one thread each, on one topic."""
         self.results["scaling"] = {}
         for count in (1, 2):
-            with self.stage(self.texts) as (load, start):
-                workers = [start(RUGO_INFERENCE_THREADS="1", RUGO_CACHE_TEXTS="0") for _ in range(count)]
+            with self.filled(self.texts) as load:
+                one = {"RUGO_INFERENCE_THREADS": "1", "RUGO_CACHE_TEXTS": "0"}
+                workers = [load.stage.start_worker(**one) for _ in range(count)]
                 drain = measure_drain(load, workers, messages=len(self.texts), deadline_s=_DEADLINE_S)
             self.results["scaling"][f"{count} of one thread"] = drain.as_dict()
-
-    def exactly_once(self) -> None:
-        """The worker with RUGO_DELIVERY=exactly_once: drain, and latency at half of at-least-once's drain rate."""
-        setting = {"RUGO_DELIVERY": "exactly_once", "RUGO_CACHE_TEXTS": "0"}
-        with self.stage(self.texts) as (load, start):
-            drain = measure_drain(load, [start(**setting)], messages=len(self.texts), deadline_s=_DEADLINE_S)
-        self.results["exactly_once"] = drain.as_dict()
 
     def peers(self) -> None:
         """What a user would write instead."""
         self.results["peers"] = {}
         for peer in PEERS:
             texts = self.texts[: max(100, int(len(self.texts) * peer.share))]
-            with self.stage(texts) as (load, _):
+            with self.filled(texts) as load:
                 consumer = start_peer(peer, load.stage, threads=available_cores())
                 try:
                     drain = measure_drain(load, [consumer], messages=int(len(texts) * 0.8), deadline_s=180)
@@ -158,8 +153,8 @@ class Bench:
     def soak(self, minutes: float) -> None:
         """Half the drain rate for minutes on end: does memory grow?"""
         per_s = 0.5 * (self.results.get("worker", {}).get("per_s") or 500.0)
-        with self.stage([]) as (load, start):
-            worker = start(RUGO_CACHE_TEXTS="0")
+        with self.filled([]) as load:
+            worker = load.stage.start_worker(RUGO_CACHE_TEXTS="0")
             worker.wait_until_assigned()
             measured = []
             for _ in tqdm(range(max(2, round(minutes * 2))), desc="soak", unit="half minute", file=sys.stderr):
@@ -167,53 +162,14 @@ class Bench:
                 measured.append(round(rss_of([worker]), 1))
         self.results["soak"] = {"minutes": minutes, "per_s": per_s, "rss_mb_every_half_minute": measured}
 
-    def stage(self, texts: Sequence[str]) -> "_Stage":
-        """Return a context of topics of its own that hold the texts, and how to start a worker on them."""
+    def filled(self, texts: Sequence[str]) -> AbstractContextManager[Load]:
+        """Return a context of topics of its own that hold the texts."""
         assert not isinstance(self.kafka, NoKafka)
-        return _Stage(self.kafka.bootstrap_servers, texts)
-
-    def _ready_after(self, worker: WorkerProcess, started_s: float) -> float:
-        wait_until(lambda: "partitions assigned" in worker.log or worker.process.poll() is not None, 120, what=worker.log)
-        return time.perf_counter() - started_s
+        return filled_topics(self.kafka.bootstrap_servers, texts)
 
 
-class _Stage:
-    def __init__(self, bootstrap_servers: str, texts: Sequence[str]) -> None:
-        self._stage = Stage(bootstrap_servers, bundle=DEFAULT_BUNDLE, partitions=4)
-        self._texts = texts
-
-    def __enter__(self) -> tuple[Load, Callable[..., WorkerProcess]]:
-        load = Load(self._stage.create_topics())
-        load.fill(self._texts)
-        self._load = load
-        return load, self._start
-
-    def __exit__(self, *_: object) -> None:
-        self._load.close()
-        self._stage.close()
-
-    def _start(self, **settings: str) -> WorkerProcess:
-        return self._stage.start_worker(**{"RUGO_INFERENCE_THREADS": "0", "RUGO_SESSION_TIMEOUT_MS": "30000", **settings})
-
-
-PARTS = ("ceiling", "worker", "latency", "exactly_once", "zipf", "scaling", "peers", "classify")
+PARTS = ("ceiling", "worker", "latency", "zipf", "scaling", "peers", "classify")
 _WITHOUT_KAFKA = {"ceiling", "classify"}
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
-    info = open("/proc/cpuinfo", encoding="utf-8").read() if os.path.exists("/proc/cpuinfo") else ""  # noqa: PTH110, PTH123, SIM115
-    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
-    flags = next((line for line in info.splitlines() if line.startswith("flags")), "")
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "instructions": [each for each in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {each}" in flags],
-        "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "load_before": round(os.getloadavg()[0], 2),
-    }
 
 
 def main() -> None:
@@ -224,6 +180,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=FULL.messages, help="of each drain; `classify` gets ten times as many")
     parser.add_argument("--latency-seconds", type=float, default=FULL.latency_s, help="of load at each share of the drain rate")
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench_results", metavar="FOLDER", help="where they are written")
     asked = parser.parse_args()
     with kafka_for_tests() as kafka:
         full = replace(FULL, messages=asked.messages, lines=10 * asked.messages, latency_s=asked.latency_seconds)
@@ -238,7 +195,7 @@ def main() -> None:
             sys.stderr.write(f"\n{part}: {json.dumps(bench.results.get(part), ensure_ascii=False)}\n")
         if asked.soak and not isinstance(kafka, NoKafka):
             bench.soak(asked.soak)
-    sys.stdout.write(write_report(bench.results, ROOT / "bench_results") + "\n")
+    sys.stdout.write(write_report(bench.results, asked.results) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,21 +10,19 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from tests.bench.__main__ import machine
+from tests.bench.drain import PARTITIONS, Load, filled_topics, measure_drain
+from tests.bench.report import machine
 from tests.bench.texts import split_length_texts
 from tests.support.kafka_server import Kafka, NoKafka, kafka_for_tests
-from tests.support.stage import Stage
+from tests.support.topic_reader import consumer_for
 from tests.support.worker_process import ROOT, wait_until
-from worker.inference.model_bundle import DEFAULT_BUNDLE
 
 KINDS = ("at_least_once", "exactly_once")
 _WARM_UP = 10
-_PARTITIONS = 4
 
 
 def main() -> None:
@@ -53,70 +51,33 @@ def main() -> None:
 
 
 def _drain(kafka: Kafka, kind: str, texts: Sequence[str]) -> float:
-    with _stage(kafka) as stage:
-        for number, text in enumerate(texts):
-            _publish(stage, number, text)
-        stage.flush()
-        stage.start_worker(RUGO_DELIVERY=kind)
-        committed = _committed_of(stage)
-        wait_until(lambda: committed() >= len(texts) // 10, 120, what="the worker is at work")
-        started_s, first = time.perf_counter(), committed()
-        wait_until(lambda: committed() >= len(texts), 600, what="all is committed")
-        return round((len(texts) - first) / (time.perf_counter() - started_s), 1)
+    with filled_topics(kafka.bootstrap_servers, texts) as load:
+        worker = load.stage.start_worker(RUGO_DELIVERY=kind, RUGO_CACHE_TEXTS="0")
+        drain = measure_drain(load, [worker], messages=len(texts), deadline_s=600, count_done=Load.committed)
+        assert load.committed() == len(texts), "not everything was committed in time"
+    return round(drain.per_s, 1)
 
 
 def _lone(kafka: Kafka, kind: str, texts: Sequence[str]) -> dict[str, float]:
-    with _stage(kafka) as stage:
-        worker = stage.start_worker(RUGO_DELIVERY=kind)
+    with filled_topics(kafka.bootstrap_servers, []) as load, consumer_for(kafka.bootstrap_servers) as reader:
+        worker = load.stage.start_worker(RUGO_DELIVERY=kind, RUGO_CACHE_TEXTS="0")
         wait_until(lambda: "partitions ready" in worker.log, 60, what=worker.log)
-        reader = Consumer(
-            {"bootstrap.servers": stage.bootstrap_servers, "group.id": "bench", "isolation.level": "read_committed"}
-        )
-        reader.assign([TopicPartition(stage.names.emotions, each, 0) for each in range(_PARTITIONS)])
-        producer = Producer({"bootstrap.servers": stage.bootstrap_servers, "linger.ms": 0})
-        asked = [*texts[:_WARM_UP], *texts]
-        taken_ms = [_ask(producer, reader, stage.names.input, *each) for each in enumerate(asked)][_WARM_UP:]
-        producer.flush()
-        reader.close()
+        reader.assign([TopicPartition(load.stage.names.emotions, each, 0) for each in range(PARTITIONS)])
+        taken_ms = [_ask(load, reader, text) for text in (*texts[:_WARM_UP], *texts)][_WARM_UP:]
     return {
         "lone_p50_ms": round(statistics.median(taken_ms), 1),
         "lone_p95_ms": round(statistics.quantiles(taken_ms, n=20)[18], 1),
     }
 
 
-def _ask(producer: Producer, reader: Consumer, topic: str, number: int, text: str) -> float:
+def _ask(load: Load, reader: Consumer, text: str) -> float:
     time.sleep(random.uniform(0.1, 0.3))  # an idle worker, at no moment that anything is in step with
     asked_s = time.time()
-    producer.produce(topic, _value(number, text), key=f"chat-{number}".encode(), timestamp=int(asked_s * 1000))
-    producer.poll(0)
+    load.publish(text)
     answer = None
     while answer is None or answer.error():
         answer = reader.poll(30)
     return (time.time() - asked_s) * 1000
-
-
-def _publish(stage: Stage, number: int, text: str) -> None:
-    stage.publish(_value(number % 500, text), key=f"chat-{number % 500}".encode())
-
-
-def _value(number: int, text: str) -> bytes:
-    return json.dumps({"message_id": f"m-{number}", "chat_id": f"chat-{number}", "text": text}, ensure_ascii=False).encode()
-
-
-def _committed_of(stage: Stage) -> Callable[[], int]:
-    consumer = Consumer({"bootstrap.servers": stage.bootstrap_servers, "group.id": stage.group_id, "enable.auto.commit": False})
-    asked = [TopicPartition(stage.names.input, each) for each in range(_PARTITIONS)]
-    return lambda: sum(max(0, each.offset) for each in consumer.committed(asked, timeout=20))
-
-
-@contextmanager
-def _stage(kafka: Kafka) -> Iterator[Stage]:
-    stage = Stage(kafka.bootstrap_servers, bundle=DEFAULT_BUNDLE, partitions=_PARTITIONS)
-    stage.environment |= {"RUGO_INFERENCE_THREADS": "0", "RUGO_CACHE_TEXTS": "0", "RUGO_SESSION_TIMEOUT_MS": "30000"}
-    try:
-        yield stage.create_topics()
-    finally:
-        stage.close()
 
 
 def _table(medians: dict[str, dict[str, float]]) -> str:

@@ -7,21 +7,23 @@ the worker, or a peer.
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.support.stage import Stage
-from tests.support.worker_process import WorkerProcess
+from tests.support.topic_reader import TopicReader, committed_of, consumer_for, ends_of
+from tests.support.worker_process import WorkerProcess, wait_until
+from worker.inference.model_bundle import DEFAULT_BUNDLE
 
 CHATS = 500
+PARTITIONS = 4
 _WARM_UP_SHARE = 0.1
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,14 @@ class Latency:
 
 
 class Load:
-    """Publishes to a stage's input topic and watches how far its labels have come. One test's own; close it."""
+    """Publishes to a stage's input topic and watches how far the group and its labels have come."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, watcher: Consumer) -> None:
         self.stage = stage
-        servers = {"bootstrap.servers": stage.bootstrap_servers}
         # No linger: a record's timestamp is when it was handed over, and waiting here would count as the consumer's.
-        self._producer = Producer({**servers, "linger.ms": 0})
-        self._watcher = Consumer({**servers, "group.id": "bench-watch", "enable.auto.commit": False})
+        self._producer = Producer({"bootstrap.servers": stage.bootstrap_servers, "linger.ms": 0})
+        self._watcher = watcher
         self._published = 0
-
-    def close(self) -> None:
-        self._watcher.close()
 
     def publish(self, text: str) -> None:
         """Publish a text as the next message, in turn over the chats."""
@@ -83,38 +81,48 @@ class Load:
                 self.flush()
         self.flush()
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """Return the end of each partition of a topic."""
-        parts = [TopicPartition(topic, each) for each in range(self.stage.partitions)]
-        return {each.partition: self._watcher.get_watermark_offsets(each, timeout=20)[1] for each in parts}
-
     def labelled(self) -> int:
         """Return how many labels there are."""
-        return sum(self.ends(self.stage.names.emotions).values())
+        return sum(ends_of(self._watcher, self.stage.names.emotions).values())
 
-    def read(self, topic: str, starts: Mapping[int, int], count: int, *, deadline_s: float) -> list[Any]:
-        """Return so many records of a topic from the given starts on."""
-        self._watcher.assign([TopicPartition(topic, each, start) for each, start in starts.items()])
-        found: list[Any] = []
-        give_up_at_s = time.monotonic() + deadline_s
-        while len(found) < count:
-            found += [message for message in self._watcher.consume(1000, timeout=0.2) if not message.error()]
-            assert time.monotonic() < give_up_at_s, f"{count - len(found)} records of {topic} did not come"
-        self._watcher.unassign()
-        return found
+    def committed(self) -> int:
+        """Return how many messages the group has committed."""
+        return sum(committed_of(self._watcher, self.stage.names.input).values())
 
 
-def measure_drain(load: Load, consumers: Sequence[WorkerProcess], *, messages: int, deadline_s: float) -> Drain:
+@contextmanager
+def filled_topics(bootstrap_servers: str, texts: Sequence[str]) -> Iterator[Load]:
+    """Give topics of its own that hold the texts; workers started on their stage run the shipped model on all cores."""
+    stage = Stage(bootstrap_servers, bundle=DEFAULT_BUNDLE, partitions=PARTITIONS)
+    stage.environment |= {"RUGO_INFERENCE_THREADS": "0", "RUGO_SESSION_TIMEOUT_MS": "30000"}
+    try:
+        with consumer_for(bootstrap_servers, group_id=stage.group_id) as watcher:
+            load = Load(stage.create_topics(), watcher)
+            load.fill(texts)
+            yield load
+    finally:
+        stage.close()
+
+
+def measure_drain(
+    load: Load,
+    consumers: Sequence[WorkerProcess],
+    *,
+    messages: int,
+    deadline_s: float,
+    count_done: Callable[[Load], int] = Load.labelled,
+) -> Drain:
     """Return the rate between the first tenth of the messages, which start-up and warm-up take, and the last message.
 
     Where the deadline comes first, what was done until then is measured.
     """
-    _wait_for(load, consumers, count=int(messages * _WARM_UP_SHARE), deadline_s=deadline_s)
-    started_s, first, cpu_s = time.perf_counter(), load.labelled(), _cpu_s(consumers)
+    _wait_for(load, consumers, count_done, count=int(messages * _WARM_UP_SHARE), deadline_s=deadline_s)
+    started_s, first, cpu_s = time.perf_counter(), count_done(load), _cpu_s(consumers)
     rss_mb, count = 0.0, first
     while count < messages and time.perf_counter() - started_s < deadline_s:
         time.sleep(_LOOK_EVERY_S)
-        count, rss_mb = _labelled(load, consumers), max(rss_mb, rss_of(consumers))
+        _check_running(consumers)
+        count, rss_mb = count_done(load), max(rss_mb, rss_of(consumers))
     taken_s, done = time.perf_counter() - started_s, count - first
     return Drain(done / taken_s, (_cpu_s(consumers) - cpu_s) / max(done, 1) * 1e6, rss_mb)
 
@@ -123,19 +131,20 @@ def measure_latency(load: Load, texts: Sequence[str], *, per_s: float, seconds: 
     """Publish at a steady rate to consumers that are at work and have nothing to do, and return how long labels took."""
     names = load.stage.names
     _stamp_by_broker(load.stage)
-    asked_from, answered_from = load.ends(names.input), load.ends(names.emotions)
-    count = max(20, int(per_s * seconds))
+    asked, labels = (TopicReader(load.stage.bootstrap_servers, topic) for topic in (names.input, names.emotions))
+    asked.skip()
+    labels.skip()
+    count, before = max(20, int(per_s * seconds)), load.labelled()
     begun_s = time.perf_counter()
     for number in range(count):
         if (early_s := begun_s + number / per_s - time.perf_counter()) > 0:
             time.sleep(early_s)
         load.publish(texts[number % len(texts)])
     load.flush()
-    labels = load.read(names.emotions, answered_from, count, deadline_s=seconds + 120)
-    sources = [(json.loads(each.value())["source"], each.timestamp()[1]) for each in labels]
+    wait_until(lambda: load.labelled() >= before + count, seconds + 120, what=f"{count} labels")
+    sources = [(json.loads(each.value())["source"], each.timestamp()[1]) for each in labels.read()]
     answered = {(source["partition"], source["offset"]): at for source, at in sources}
-    asked = load.read(names.input, asked_from, count, deadline_s=60)
-    taken = sorted(answered[each.partition(), each.offset()] - each.timestamp()[1] for each in asked)
+    taken = sorted(answered[each.partition(), each.offset()] - each.timestamp()[1] for each in asked.read())
     cuts = statistics.quantiles(taken, n=100)
     return Latency(per_s, count, cuts[49], cuts[94], cuts[98])
 
@@ -154,17 +163,19 @@ def end(consumer: WorkerProcess) -> None:
             child.kill()
 
 
-def _wait_for(load: Load, consumers: Sequence[WorkerProcess], *, count: int, deadline_s: float) -> None:
+def _wait_for(
+    load: Load, consumers: Sequence[WorkerProcess], count_done: Callable[[Load], int], *, count: int, deadline_s: float
+) -> None:
     give_up_at_s = time.monotonic() + deadline_s
-    while _labelled(load, consumers) < count:
+    while count_done(load) < count:
+        _check_running(consumers)
         assert time.monotonic() < give_up_at_s, "the consumers did not begin: " + consumers[0].log[-3000:]
         time.sleep(_LOOK_EVERY_S)
 
 
-def _labelled(load: Load, consumers: Sequence[WorkerProcess]) -> int:
+def _check_running(consumers: Sequence[WorkerProcess]) -> None:
     for consumer in consumers:
         assert consumer.process.poll() is None, consumer.log[-3000:]
-    return load.labelled()
 
 
 def _cpu_s(consumers: Sequence[WorkerProcess]) -> float:

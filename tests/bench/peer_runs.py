@@ -6,13 +6,13 @@ four copies of torch would prove nothing.
 
 import json
 import site
-import socket
 import subprocess
 import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.processes import free_ports
 from tests.support.stage import Stage
 from tests.support.worker_process import ROOT, WorkerProcess
 from worker.inference.model_bundle import DEFAULT_BUNDLE
@@ -23,7 +23,7 @@ _SCRIPTS = Path(__file__).parent / "peers"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A consumer that is measured beside the worker. `messages` is its share of the texts: slow ones get fewer."""
+    """A consumer that is measured beside the worker. `share` is its part of the texts: slow ones get fewer."""
 
     name: str
     script: str
@@ -48,7 +48,7 @@ def start_peer(peer: Peer, stage: Stage, *, threads: int) -> WorkerProcess:
         "GROUP": stage.group_id,
         "MODEL": str(_model_folder()),
         "THREADS": str(threads),
-        "PORT": str(_free_port()),
+        "PORT": str(free_ports(1)[0]),
         "TOKENIZERS_PARALLELISM": "true",
         "HF_HUB_OFFLINE": "1",
         "Quix__State__Dir": str(_CACHE / "state"),
@@ -86,9 +86,3 @@ def _model_folder() -> Path:
         link.unlink(missing_ok=True)
         link.symlink_to(DEFAULT_BUNDLE / name)
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,21 +1,43 @@
-"""The benchmark's results as JSON, a table in Markdown, and a chart."""
+"""The benchmark's results as JSON, a table in Markdown, and a chart; and the machine that they were measured on."""
 
 import json
+import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from worker.inference.cores import available_cores
 
 Results = dict[str, Any]
 
 
 def write_report(results: Results, folder: Path) -> str:
     """Write bench.json, table.md and rates.png, and return the table."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
     table = "\n".join(["| what | figure | in ratios |", "|---|---|---|", *_rows(results)])
     (folder / "table.md").write_text(table + "\n", "utf-8")
     _draw(results, folder / "rates.png")
     return table
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    info = open("/proc/cpuinfo", encoding="utf-8").read() if os.path.exists("/proc/cpuinfo") else ""  # noqa: PTH110, PTH123, SIM115
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    flags = next((line for line in info.splitlines() if line.startswith("flags")), "")
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "instructions": [each for each in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {each}" in flags],
+        "cores": available_cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
 
 
 def _rows(results: Results) -> Iterator[str]:
@@ -32,9 +54,6 @@ def _rows(results: Results) -> Iterator[str]:
         )
         yield _row("its memory (RSS); start to partitions assigned", f"{found['rss_mb']:.0f} MB; {found['ready_s']:.1f} s", "")
         yield _row("its CPU", f"{found['cpu_s_per_million']:.0f} s a million messages", "")
-    if "exactly_once" in results:
-        once = results["exactly_once"]["per_s"]
-        yield _row("the same, exactly once", _rate(once), f"{_ratio(once, worker)} of at least once")
     for name, each in results.get("latency", {}).items():
         when = "a lone message, idle worker" if name == "lone" else f"at {name} of the drain rate"
         yield _row(f"latency, {when}", f"p50 {each['p50_ms']:.0f}, p95 {each['p95_ms']:.0f}, p99 {each['p99_ms']:.0f} ms", "")
@@ -81,7 +100,6 @@ def _draw(results: Results, path: Path) -> None:
         "classifier alone": results.get("ceiling", {}).get("per_s"),
         "worker on Kafka": results.get("worker", {}).get("per_s"),
     }
-    rates["worker, exactly once"] = results.get("exactly_once", {}).get("per_s")
     rates |= {name: each["per_s"] for name, each in results.get("peers", {}).items()}
     shown = {name: rate for name, rate in rates.items() if rate}
     figure, axes = plt.subplots(figsize=(8, 0.5 + 0.45 * max(1, len(shown))))

@@ -1,4 +1,4 @@
-"""Quix Streams with the torch model: its own batches (a tumbling count window) into `transformers.pipeline`."""
+"""Quix Streams with the torch model: batches gathered by hand into `transformers.pipeline`."""
 
 import os
 
