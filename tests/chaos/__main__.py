@@ -8,7 +8,7 @@ import typer
 
 from tests.chaos.ledger import LAWS
 from tests.chaos.results import RESULTS, result_as_json, result_table
-from tests.chaos.run import Options, run_chaos
+from tests.chaos.run import WORKERS, Options, run_chaos
 
 
 def main(
@@ -19,7 +19,7 @@ def main(
         float, typer.Option(min=0.2, help="how long to break things; settling and reading back come on top")
     ] = 8,
     delivery: Annotated[str, typer.Option(help="at_least_once or exactly_once")] = "at_least_once",
-    workers: Annotated[int, typer.Option(min=1, help="workers that share the topic")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="workers that share the topic")] = WORKERS,
     kinds: Annotated[str, typer.Option(help="only these faults, separated by commas")] = "",
     results: Annotated[Path, typer.Option(help="folder of the JSON results")] = RESULTS,
 ) -> None:
@@ -27,7 +27,7 @@ def main(
     if delivery not in ("at_least_once", "exactly_once"):
         raise typer.BadParameter("must be at_least_once or exactly_once", param_hint="--delivery")
     chosen = tuple(kinds.split(",")) if kinds else ()
-    options = Options(messages, faults, seed, minutes, delivery, workers, kinds=chosen)  # type: ignore[arg-type]
+    options = Options(messages, faults, seed, minutes, delivery, workers, kinds=chosen)
     result = run_chaos(options, say=typer.echo)
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{delivery}-{seed}.json"

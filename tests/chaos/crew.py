@@ -112,7 +112,7 @@ class Crew:
             for _ in range(missing):
                 self.start()
 
-    def start(self, **environment: str) -> Worker:
+    def start(self) -> Worker:
         """Start one worker more."""
         self._started += 1
         folder = self.folder / f"worker-{self._started}"
@@ -123,7 +123,7 @@ class Crew:
             "CHAOS_STARTED_S": str(time.monotonic()),
         }
         command = (sys.executable, "-m", "tests.chaos.rigged_worker")
-        process = self.stage.start_worker(*command, **{**self.environment, **own, **environment})
+        process = self.stage.start_worker(*command, **{**self.environment, **own})
         worker = Worker(process, folder)
         self.workers.append(worker)
         return worker

@@ -1,8 +1,8 @@
 """The laws of delivery, and the book that is kept to check them: what each input position must come to, and what it came to."""
 
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 Delivery = Literal["at_least_once", "exactly_once"]
 Kind = Literal["label", "dead letter"]
@@ -55,9 +55,6 @@ class Verdict:
     escalation_repeats: int = 0
     broken: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Ledger:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 
 import typer
 
@@ -15,22 +14,19 @@ _MINUTES_A_FAULT = 0.3
 _SEED = 5
 
 
-def run_mutant(name: str, *, say: Callable[[str], None]) -> RunResult:
-    """Make a short run with a bug in every worker, and the faults that bring it out."""
+def options_for(name: str) -> Options:
+    """Return a short run with a bug in every worker, and the faults that bring it out."""
     bug = MUTATIONS[name]
     faults = bug.faults or ("model_slow",)
-    return run_chaos(
-        Options(
-            messages=_MESSAGES,
-            faults=len(faults),
-            seed=_SEED,
-            minutes=_MINUTES_A_FAULT * len(faults),
-            delivery=bug.delivery,
-            workers=2,
-            mutation=name,
-            kinds=tuple(dict.fromkeys(faults)),
-        ),
-        say=say,
+    return Options(
+        messages=_MESSAGES,
+        faults=len(faults),
+        seed=_SEED,
+        minutes=_MINUTES_A_FAULT * len(faults),
+        delivery=bug.delivery,
+        workers=2,
+        mutation=name,
+        kinds=tuple(dict.fromkeys(faults)),
     )
 
 
@@ -43,7 +39,7 @@ def main() -> None:
     """Run the named mutants, or all; exit code 1 if one goes unnoticed."""
     unnoticed = []
     for name in sys.argv[1:] or MUTATIONS:
-        result = run_mutant(name, say=typer.echo)
+        result = run_chaos(options_for(name), say=typer.echo)
         RESULTS.mkdir(parents=True, exist_ok=True)
         path = RESULTS / f"mutation-{name}.json"
         path.write_text(json.dumps(result_as_json(result), ensure_ascii=False, indent=1) + "\n", "utf-8")

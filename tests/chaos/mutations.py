@@ -1,4 +1,4 @@
-"""Deliberate bugs, one for each law, with which the suite shows that it would catch them.
+"""Deliberate bugs with which the suite shows that it would catch them; every law is broken by one at least.
 
 A mutation is applied inside a rigged worker's process only; `breaks` names the laws of which at least one must be reported.
 """
@@ -55,7 +55,7 @@ def _random_event_id() -> None:
         event = json.loads(made.value or b"")
         return replace(made, value=json.dumps({**event, "event_id": str(uuid.uuid4())}, ensure_ascii=False).encode())
 
-    EventBuilder.emotion_record = emotion_record  # type: ignore[method-assign, assignment]
+    EventBuilder.emotion_record = emotion_record
 
 
 def _publish_without_order() -> None:
@@ -64,7 +64,7 @@ def _publish_without_order() -> None:
     async def shuffled(self: Any, outgoing: Sequence[OutgoingRecord], *args: Any, **kwargs: Any) -> None:
         await publish(self, random.sample(outgoing, len(outgoing)), *args, **kwargs)
 
-    KafkaPublisher.publish = shuffled  # type: ignore[method-assign]
+    KafkaPublisher.publish = shuffled
 
 
 def _swallow_a_failed_publish() -> None:
@@ -74,7 +74,7 @@ def _swallow_a_failed_publish() -> None:
         with suppress(WorkerError):
             await publish(self, *args, **kwargs)
 
-    KafkaPublisher.publish = careless  # type: ignore[method-assign]
+    KafkaPublisher.publish = careless
 
 
 def _no_dead_letters() -> None:
@@ -84,7 +84,7 @@ def _no_dead_letters() -> None:
         kept = [each for each in outgoing if not any(name == "dlq.reason" for name, _ in each.headers)]
         await publish(self, kept, *args, **kwargs)
 
-    KafkaPublisher.publish = forgetful  # type: ignore[method-assign]
+    KafkaPublisher.publish = forgetful
 
 
 def _dead_letter_and_label() -> None:
@@ -98,7 +98,33 @@ def _dead_letter_and_label() -> None:
         ]
         await publish(self, [*outgoing, *copies], *args, **kwargs)
 
-    KafkaPublisher.publish = both  # type: ignore[method-assign]
+    KafkaPublisher.publish = both
+
+
+def _label_of_nothing() -> None:
+    publish = KafkaPublisher.publish
+
+    async def inventive(self: Any, outgoing: Sequence[OutgoingRecord], *args: Any, **kwargs: Any) -> None:
+        copies = [_elsewhere(each) for each in outgoing if "emotions" in each.topic and random.random() < 0.01]
+        await publish(self, [*outgoing, *copies], *args, **kwargs)
+
+    KafkaPublisher.publish = inventive
+
+
+def _elsewhere(label: OutgoingRecord) -> OutgoingRecord:
+    event = json.loads(label.value or b"")
+    event["source"]["partition"] += 1000
+    return replace(label, value=json.dumps(event, ensure_ascii=False).encode())
+
+
+def _untrue_label() -> None:
+    build = EventBuilder.emotion_record
+
+    def emotion_record(*args: Any, **kwargs: Any) -> OutgoingRecord:
+        made = build(*args, **kwargs)
+        return replace(made, value=(made.value or b"").replace(b'"truncated":false', b'"truncated":true'))
+
+    EventBuilder.emotion_record = emotion_record
 
 
 def _dead_letter_headers(label: OutgoingRecord) -> tuple[tuple[str, bytes | None], ...]:
@@ -112,14 +138,14 @@ def _no_dedupe() -> None:
     def forgetful(policy: Any, state: Any, message: Any) -> Any:
         return judge(policy, replace(state, seen=()), message)
 
-    escalation_states.judge_message = forgetful  # type: ignore[attr-defined]
+    escalation_states.judge_message = forgetful
 
 
 def _no_restore() -> None:
     async def restore(self: Any, partitions: Any) -> None:
         """Leave every chat forgotten."""
 
-    StateReader.restore = restore  # type: ignore[method-assign]
+    StateReader.restore = restore
 
 
 def _no_fencing() -> None:
@@ -147,12 +173,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no_dead_letters": Mutation("what can't be read is dropped", ("lost",), (), _no_dead_letters),
     "dead_letter_and_label": Mutation("some messages are dead-lettered too", ("two_kinds",), (), _dead_letter_and_label),
-    "no_dedupe": Mutation(
-        "a repeated message counts again",
-        _ESCALATION_LAWS,
-        (),
-        _no_dedupe,
-    ),
+    "label_of_nothing": Mutation("some labels answer records that never were", ("invented",), (), _label_of_nothing),
+    "untrue_label": Mutation("labels say that texts were cut", ("content_changed",), (), _untrue_label),
+    "no_dedupe": Mutation("a repeated message counts again", _ESCALATION_LAWS, (), _no_dedupe),
     "no_restore": Mutation(
         "what is remembered of a chat ends with the worker", _ESCALATION_LAWS, ("all_workers_killed",) * 3, _no_restore
     ),

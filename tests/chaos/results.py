@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.mutations import MUTATIONS
-from tests.chaos.run import RunResult
+from tests.chaos.run import WORKERS, Options, RunResult
 from tests.support.worker_process import ROOT
 
 PAGE = ROOT / "docs" / "chaos.md"
@@ -27,8 +27,7 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
         "seed": options.seed,
         "delivery": options.delivery,
         "mutation": options.mutation,
-        "command": f"python -m tests.chaos --messages {options.messages} --faults {options.faults} --seed {options.seed} "
-        f"--minutes {options.minutes:g} --delivery {options.delivery}",
+        "command": command_of(options),
         "messages": verdict.positions,
         "faults": dict(sorted(result.faults.items())),
         "ends": dict(sorted(result.ends.items())),
@@ -45,6 +44,16 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
         "load_after": round(os.getloadavg()[0], 1),
         "cores": os.cpu_count(),
     }
+
+
+def command_of(options: Options) -> str:
+    """Return the command that makes the same run again."""
+    if options.mutation:
+        return f"python -m tests.chaos.mutants {options.mutation}"
+    command = f"python -m tests.chaos --messages {options.messages} --faults {options.faults} --seed {options.seed}"
+    command += f" --minutes {options.minutes:g} --delivery {options.delivery}"
+    command += f" --workers {options.workers}" if options.workers != WORKERS else ""
+    return command + (f" --kinds {','.join(options.kinds)}" if options.kinds else "")
 
 
 def result_table(results: Sequence[dict[str, Any]]) -> str:

@@ -76,7 +76,7 @@ def _rig_calls(rig: Rig) -> None:
 
         return rigged
 
-    OnnxClassifier.logits = logits(OnnxClassifier.logits)  # type: ignore[method-assign]
+    OnnxClassifier.logits = logits(OnnxClassifier.logits)
     _wrap(AIOKafkaProducer, "send", after=lambda: rig.pass_through("publishing"))
     _wrap(AIOKafkaConsumer, "commit", before=lambda: rig.pass_through("before_commit"), after=lambda: _committed(rig, report))
     _wrap(AIOKafkaProducer, "send_offsets_to_transaction", before=lambda: rig.pass_through("before_commit"))
@@ -115,10 +115,10 @@ def _rig_clock(rig: Rig) -> None:
 
     class ShiftedDatetime(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        def now(cls, tz: Any = None) -> datetime:
             return datetime.fromtimestamp(time.time(), tz)
 
-    worker.app.datetime = ShiftedDatetime  # type: ignore[misc]
+    worker.app.datetime = ShiftedDatetime
 
 
 class _Report:

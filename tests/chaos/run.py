@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 from tests.chaos.faults import FAULTS, Steps, faults_for
 from tests.chaos.ledger import Delivery, Escalation, Ledger, Verdict
 from tests.chaos.plan import PlannedFault, make_plan
-from tests.chaos.reading import TopicReader, escalation_of, label_of
+from tests.chaos.reading import escalation_of, label_of
 from tests.chaos.reference import Reference
 from tests.chaos.world import BROKER_SETTINGS, World, make_world
 from tests.support.kafka_server import kafka_from_jars
 from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.topic_reader import TopicReader
 
+WORKERS = 3
 _TICK_S = 0.1
 _REPORT_S = 5.0
 _SETTLE_S = 150.0
@@ -34,7 +36,7 @@ class Options:
     seed: int
     minutes: float
     delivery: Delivery = "at_least_once"
-    workers: int = 3
+    workers: int = WORKERS
     mutation: str = ""
     kinds: tuple[str, ...] = ()
 
@@ -50,7 +52,6 @@ class RunResult:
     trouble: list[str]
     restart_s: dict[str, float | None]
     seconds: float
-    folder: Path
 
     @property
     def is_good(self) -> bool:
@@ -76,14 +77,17 @@ class _Play:
 
 
 def run_chaos(options: Options, *, say: Callable[[str], None] = lambda _: None) -> RunResult:
-    """Run the whole of it on a Kafka of its own. Raises `KafkaUnavailableError` where none can be had from jars."""
+    """Run the whole of it on a Kafka of its own. Raises `KafkaUnavailableError` where none can be had from jars.
+
+    Logs that a bad end names stay in the temporary folder; nothing else does.
+    """
     began_s = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="rugo-chaos-"))
-    bundle = make_tiny_bundle(folder / "bundle")
     kafka = kafka_from_jars(settings=BROKER_SETTINGS)
-    kafka.start()
+    folder = Path(tempfile.mkdtemp(prefix="rugo-chaos-"))
     world: World | None = None
     try:
+        bundle = make_tiny_bundle(folder / "bundle")
+        kafka.start()
         world = make_world(
             kafka,
             bundle=bundle,
@@ -98,12 +102,23 @@ def run_chaos(options: Options, *, say: Callable[[str], None] = lambda _: None) 
         _settle(play, say)
         say("reading everything back")
         verdict = _judge(world, bundle)
-        return _result(play, verdict, seconds=time.monotonic() - began_s, folder=folder)
+        return _result(play, verdict, seconds=time.monotonic() - began_s)
     finally:
         if world is not None:
             world.crew.close()
         kafka.stop()
-        shutil.rmtree(bundle)
+        _clear(folder, told=world.crew.bad_ends if world is not None else [])
+
+
+def _clear(folder: Path, *, told: Sequence[str]) -> None:
+    named = [each for each in folder.glob("*.log") if any(str(each) in what for what in told)]
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        elif each not in named:
+            each.unlink()
+    if not named:
+        folder.rmdir()
 
 
 def _plan_of(options: Options) -> list[PlannedFault]:
@@ -192,13 +207,23 @@ def _time_restart(play: _Play, how: str, say: Callable[[str], None]) -> float | 
 
 
 def _drain(play: _Play, say: Callable[[str], None]) -> bool:
-    """Return whether everything was committed; give up when for long nothing more is."""
-    least = play.world.unsettled()
-    while least != 0:
-        before = least
-        if not _wait(play, lambda: (left := play.world.unsettled()) is not None and left != before, _STUCK_S, say):  # noqa: B023
+    """Return whether everything was committed; give up when for long nothing more is.
+
+    Nothing is published meanwhile, and what was published is confirmed: what is left can only fall. More of it is no progress.
+    """
+    least: int | None = None
+
+    def has_fallen() -> bool:
+        nonlocal least
+        left = play.world.unsettled()
+        if left is None or (least is not None and left >= least):
             return False
-        least = play.world.unsettled()
+        least = left
+        return True
+
+    while least != 0:
+        if not _wait(play, has_fallen, _STUCK_S, say):
+            return False
     return True
 
 
@@ -232,12 +257,12 @@ def _judge(world: World, bundle: Path) -> Verdict:
     return ledger.verdict()
 
 
-def _result(play: _Play, verdict: Verdict, *, seconds: float, folder: Path) -> RunResult:
+def _result(play: _Play, verdict: Verdict, *, seconds: float) -> RunResult:
     crew = play.world.crew
     trouble = list(crew.bad_ends)
     if verdict.positions < play.world.confirmed:  # there may be more: a producer repeats what was not confirmed
         trouble.append(f"{play.world.confirmed} messages were confirmed to their producer, {verdict.positions} are there")
-    return RunResult(play.options, verdict, play.done, crew.ends, trouble, play.restart_s, seconds, folder)
+    return RunResult(play.options, verdict, play.done, crew.ends, trouble, play.restart_s, seconds)
 
 
 def _progress(play: _Play) -> str:

@@ -1,6 +1,5 @@
 """What a chaos run plays with: the broker, the topics, the producers of messages, the workers."""
 
-import logging
 import random
 import time
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -23,9 +22,10 @@ from confluent_kafka.admin import (
 from tests.chaos.crew import Crew
 from tests.chaos.ledger import Delivery, Outcome
 from tests.chaos.messages import InputRecord, MessageSource
-from tests.chaos.reading import TopicReader, dead_letter_outcome
+from tests.chaos.reading import dead_letter_outcome
 from tests.support.kafka_server import KafkaServer
 from tests.support.stage import Stage
+from tests.support.topic_reader import SILENT, TopicReader, committed_of, consumer_for, ends_of
 from worker.kafka.topics import DEAD_LETTER_MAX_BYTES
 
 BROKER_SETTINGS = {
@@ -43,9 +43,6 @@ _SAID_WITHOUT_A_BROKER = (
     "what is remembered of the chats could not be read",
     "the input topic can't be read",
 )
-# librdkafka tells of every refused connection; here brokers are refused on purpose
-_SILENT = logging.getLogger("tests.chaos.silent")
-_SILENT.disabled = True
 
 
 @dataclass
@@ -79,9 +76,9 @@ class World:
                 "queue.buffering.max.messages": 2_000_000,
                 "topic.metadata.refresh.interval.ms": 2000,
             },
-            logger=_SILENT,
+            logger=SILENT,
         )
-        self._admin = AdminClient(self._servers, logger=_SILENT)
+        self._admin = AdminClient(self._servers, logger=SILENT)
         self._dead_letter_reader = TopicReader(self.kafka.bootstrap_servers, self.stage.names.dead_letter)
 
     @property
@@ -129,22 +126,12 @@ class World:
     def unsettled(self) -> int | None:
         """Return how many input positions are not committed yet; None while the broker can't say."""
         try:
-            return sum(max(0, end - committed) for end, committed in self._ask().values())
+            with consumer_for(self.kafka.bootstrap_servers, group_id=self.stage.group_id) as consumer:
+                committed = committed_of(consumer, self.stage.names.input, timeout_s=_ANSWER_S)
+                ends = ends_of(consumer, self.stage.names.input, timeout_s=_ANSWER_S)
         except KafkaException:
             return None
-
-    def _ask(self) -> dict[int, tuple[int, int]]:
-        """Return each input partition's end and the group's committed offset."""
-        name = self.stage.names.input
-        consumer = Consumer(self._servers | {"group.id": self.stage.group_id}, logger=_SILENT)
-        try:
-            partitions = consumer.list_topics(name, timeout=_ANSWER_S).topics[name].partitions
-            asked = [TopicPartition(name, each) for each in partitions]
-            committed = {each.partition: each.offset for each in consumer.committed(asked, timeout=_ANSWER_S)}
-            ends = {each.partition: consumer.get_watermark_offsets(each, timeout=_ANSWER_S)[1] for each in asked}
-        finally:
-            consumer.close()
-        return {each: (end, max(0, committed[each])) for each, end in ends.items()}
+        return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
 
     # Topics.
 
