@@ -24,6 +24,8 @@ _TICK_S = 0.1
 _REPORT_S = 5.0
 _SETTLE_S = 150.0
 _STUCK_S = 90.0
+# Faults that waited for the same thing begin this far apart: between them some work shall be done, or nothing is broken.
+_APART_S = 1.5
 _RESTART_MESSAGES = 3000
 
 
@@ -70,6 +72,7 @@ class _Play:
     under_way: list[tuple[float, Steps]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     restart_s: dict[str, float | None] = field(default_factory=dict)
+    began_last_s: float = 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -154,11 +157,12 @@ def _go_on(play: _Play) -> None:
     for entry in [each for each in play.under_way if each[0] <= now_s]:
         play.under_way.remove(entry)
         _step(play, entry[1])
-    for name in [each for each in play.waiting if FAULTS[each].may_begin(play.world)]:
-        if FAULTS[name].may_begin(play.world):  # the one before it may have taken what it needs
-            play.waiting.remove(name)
-            play.done[name] += 1
-            _step(play, FAULTS[name].make(play.world))
+    ready = next((each for each in play.waiting if FAULTS[each].may_begin(play.world)), None)
+    if ready is not None and now_s - play.began_last_s >= _APART_S:
+        play.waiting.remove(ready)
+        play.began_last_s = now_s
+        play.done[ready] += 1
+        _step(play, FAULTS[ready].make(play.world))
     play.world.crew.tend()
     play.world.poll_producer()
 
