@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from tests.chaos.ledger import LAWS
+from tests.chaos.plan import WORKERS, Options
 from tests.chaos.results import RESULTS, result_as_json, result_table
-from tests.chaos.run import WORKERS, Options, run_chaos
+from tests.chaos.run import run_chaos
 
 
 def main(

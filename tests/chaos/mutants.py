@@ -6,8 +6,9 @@ import sys
 import typer
 
 from tests.chaos.mutations import MUTATIONS
+from tests.chaos.plan import Options
 from tests.chaos.results import RESULTS, result_as_json
-from tests.chaos.run import Options, RunResult, run_chaos
+from tests.chaos.run import RunResult, run_chaos
 
 _MESSAGES = 4000
 _MINUTES_A_FAULT = 0.3

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.mutations import MUTATIONS
-from tests.chaos.run import WORKERS, Options, RunResult
+from tests.chaos.plan import WORKERS, Options
+from tests.chaos.run import RunResult
 from tests.support.worker_process import ROOT
 
 PAGE = ROOT / "docs" / "chaos.md"

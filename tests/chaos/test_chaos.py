@@ -10,7 +10,8 @@ import pytest
 
 from tests.chaos.mutants import laws_that_caught, options_for
 from tests.chaos.mutations import MUTATIONS
-from tests.chaos.run import Options, RunResult, run_chaos
+from tests.chaos.plan import Options
+from tests.chaos.run import RunResult, run_chaos
 from tests.support.kafka_jars import KafkaUnavailableError
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]

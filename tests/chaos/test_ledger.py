@@ -7,10 +7,9 @@ from tests.chaos.ledger import LAWS, Escalation, Ledger, Outcome
 from tests.chaos.messages import MessageSource
 from tests.chaos.mutants import options_for
 from tests.chaos.mutations import MUTATIONS
-from tests.chaos.plan import make_plan
+from tests.chaos.plan import Options, make_plan
 from tests.chaos.reading import digest_of, escalation_of
 from tests.chaos.results import command_of
-from tests.chaos.run import Options
 
 
 def label(offset: int, *, event_id: str = "", kind: str = "label", digest: int = 7, chat_id: str = "chat-1") -> Outcome:

@@ -98,9 +98,9 @@ class World:
             self._produce(self.source.malformed(now_ms, chat_id=f"chat-{number}"))
             self.source.published += 1
 
-    def flush(self, timeout_s: float) -> bool:
-        """Return whether all messages were confirmed in time."""
-        return self._producer.flush(timeout_s) == 0
+    def flush(self, timeout_s: float) -> None:
+        """Return once all messages are confirmed; fail the run when they are not in time."""
+        assert self._producer.flush(timeout_s) == 0, "not all messages could be published"
 
     def poll_producer(self) -> None:
         self._producer.poll(0)
