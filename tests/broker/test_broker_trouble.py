@@ -9,7 +9,7 @@ from tests.support.worker_process import ask, wait_until, wait_until_ready
 
 pytestmark = pytest.mark.broker
 
-BACKLOG = 20_000  # more than a worker gets through between its first outcomes and the trouble
+BACKLOG = 8000  # more than a worker gets through between its first outcomes and the trouble
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tests.support.worker_process import WorkerProcess, wait_until
 
 pytestmark = pytest.mark.broker
 
-BACKLOG = 20_000  # more than two workers get through between the first commits and the trouble
+BACKLOG = 10_000  # more than two workers get through between the first commits and the trouble
 
 
 @pytest.fixture
