@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.support.board_stand import board_stand, heard, raised, record, written
-from tests.support.worker_runs import wait_until
+from tests.support.worker_process import wait_until
 from worker.board.server import MAX_VIEWERS
 
 CANARY = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
