@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaConnectionError, KafkaError, ProducerFenced
 
 from tests.support.records import make_record
 from worker.core.failures import WorkerError
@@ -13,12 +13,14 @@ FIRST, SECOND = TopicPartition("chat.messages", 0), TopicPartition("chat.message
 
 
 class Producer:
-    """A transactional producer that notes what it is asked. `refuses` is raised when the broker would confirm a record."""
+    """A transactional producer that notes what it is asked. `refuses` is raised when the broker would confirm a record,
+    `ends_with` is what its transaction has ended with by the next send.
+    """
 
     def __init__(self, journal, *, transactional_id, **_):
         self.id = transactional_id
         self.journal = journal
-        self.refuses = None
+        self.refuses = self.ends_with = None
         self._txn_manager = self
         journal.producers[transactional_id] = self
 
@@ -35,9 +37,13 @@ class Producer:
         self.note("begin")
 
     def wait_for_transaction_end(self):
-        return asyncio.get_running_loop().create_future()
+        self.ended = asyncio.get_running_loop().create_future()
+        return self.ended
 
     async def send(self, *_, value, **__):
+        if self.ends_with:
+            self.ended.set_exception(self.ends_with)
+            raise IllegalOperation("Can't send messages while not in transaction")
         self.note(value.decode())
         confirmed = asyncio.get_running_loop().create_future()
         if self.refuses:
@@ -127,6 +133,14 @@ async def test_a_partition_whose_producer_is_barred_is_lost_and_the_others_go_on
     assert await delivery.publish(poll) == {FIRST}
     assert journal.of(0) == before
     assert journal.lost == 1
+
+
+async def test_a_producer_that_is_barred_between_two_sends_loses_its_partition_too(delivery, journal):
+    """aiokafka then says of the next send that there is no transaction; why not, it says of the transaction's end."""
+    journal.producers["group-chat.messages-0"].ends_with = ProducerFenced()
+    poll = [outcome("a", partition=0, offset=7), outcome("b", partition=1, offset=3)]
+    assert await delivery.publish(poll) == {FIRST}
+    assert journal.of(1)[-1] == "commit"
 
 
 async def test_a_partition_that_is_lost_but_stays_assigned_ends_the_worker(delivery, journal):

@@ -138,8 +138,9 @@ class ExactlyOnce:
             async with asyncio.timeout(self._deadline_s):
                 await producer.begin_transaction()
                 # aiokafka logs the error of a transaction's end that nobody asked for: where it barred us we know already.
-                producer._txn_manager.wait_for_transaction_end().add_done_callback(_mark_seen)
-                await self._fill(producer, [each for outcome in outcomes for each in outcome.outgoing], offsets)
+                ended = producer._txn_manager.wait_for_transaction_end()
+                ended.add_done_callback(_mark_seen)
+                await self._fill(producer, [each for outcome in outcomes for each in outcome.outgoing], offsets, ended=ended)
                 await producer.commit_transaction()
         except ProducerFenced:
             self._lose(partition)
@@ -149,7 +150,14 @@ class ExactlyOnce:
                 raise await self._failure(error, {each.topic for outcome in outcomes for each in outcome.outgoing}) from error
             raise
 
-    async def _fill(self, producer: Any, outgoing: Sequence[OutgoingRecord], offsets: dict[TopicPartition, int]) -> None:
+    async def _fill(
+        self,
+        producer: Any,
+        outgoing: Sequence[OutgoingRecord],
+        offsets: dict[TopicPartition, int],
+        *,
+        ended: "asyncio.Future[Any]",
+    ) -> None:
         # Every confirmation is waited for: aiokafka would commit a transaction whose records were refused.
         next_offset = {KafkaTopicPartition(*each): (offset, self._note(each)) for each, offset in offsets.items()}
         adding = asyncio.create_task(producer.send_offsets_to_transaction(next_offset, self._group_id))
@@ -157,6 +165,11 @@ class ExactlyOnce:
         try:
             await send_and_confirm(producer, outgoing, is_transactional=True)
             await adding
+        except IllegalOperation:
+            # Barred between two sends: to aiokafka there is no transaction any more. What it ended with tells why.
+            if ended.done() and (reason := ended.exception()) is not None:
+                raise reason from None
+            raise
         finally:
             await asyncio.wait([adding], timeout=0)  # if it has failed too, let it take its error
             adding.cancel()
